@@ -1,0 +1,1 @@
+"""Turns PyPI's sdist of TransformerLens and our patches into a reviewable git tree, and back."""

@@ -1,0 +1,211 @@
+"""Fetches an upstream sdist through pip, verifies it against its pin, and unpacks it safely.
+
+Nothing from the tarball runs before its hash is checked, and nothing is written outside the folder
+it is unpacked into. What is fetched stays in a user cache.
+"""
+
+import hashlib
+import os
+import re
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from platformdirs import user_cache_path
+
+from transformer_lens_fork.atomic import building_folder, replace_folder
+from transformer_lens_fork.bases import Base
+from transformer_lens_fork.errors import InputError, PinMismatchError, VerificationError
+
+CACHE_VARIABLE = "LLAMA31_PARITY_CACHE"
+"""Environment variable that names another cache folder."""
+
+
+def cache_path() -> Path:
+    """The folder for downloads and anything else that can be made again."""
+    override = os.environ.get(CACHE_VARIABLE)
+    return Path(override).absolute() if override else user_cache_path("llama31-rope-parity")
+
+
+def pristine_tree(base: Base) -> Path:
+    """The unmodified release, downloaded, verified and unpacked at the first call.
+
+    Returns:
+        The folder that contains `transformer_lens/`. It is verified again at each call and made
+        anew if somebody edited it: it is the `stock` that forks are compared with.
+    """
+    tarball = fetch(base)
+    tree = tarball.with_name("tree")
+    if not _is_intact(tree, tarball):
+        with building_folder(tree.parent) as scratch:
+            unpack(tarball, scratch / "tree")
+            # Another process may have been faster, and may be reading it by now.
+            if not _is_intact(tree, tarball):
+                try:
+                    replace_folder(tree, scratch / "tree")
+                except OSError:
+                    if not _is_intact(tree, tarball):
+                        raise
+    return tree
+
+
+def fetch(base: Base) -> Path:
+    """The verified tarball: from the cache, or from the package index if it is not intact there.
+
+    Raises:
+        VerificationError: pip failed, or what the index serves is not what is pinned.
+    """
+    tarball = _cached_tarball(base)
+    if not is_cached(base):
+        _refuse_unwritable(cache_path())
+        with building_folder(tarball.parent) as scratch:
+            _download(base, scratch).replace(tarball)
+    return tarball
+
+
+def is_cached(base: Base) -> bool:
+    """Whether the cache holds the tarball with the pinned hash."""
+    tarball = _cached_tarball(base)
+    return tarball.is_file() and _sha256(tarball) == base.sdist_sha256
+
+
+def unpack(tarball: Path, folder: Path) -> None:
+    """Unpacks `tarball` so that its single top-level folder becomes `folder`.
+
+    Raises:
+        VerificationError: a member is unsafe; nothing is written then.
+    """
+    with tarfile.open(tarball, "r:gz") as archive:
+        members = archive.getmembers()
+        top = _refuse_unsafe(tarball, members)
+        with building_folder(folder.parent) as scratch:
+            # Our rules come first for their messages; the filter also looks at the real disk.
+            archive.extractall(scratch, members, filter="data")
+            for path in (scratch / top).rglob("*"):
+                _normalise_mode(path)
+            (scratch / top).rename(folder)
+
+
+def _refuse_unwritable(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = (
+            f"The cache is {cache}: {error.strerror}; {CACHE_VARIABLE} accepts a writable folder."
+        )
+        raise InputError(message) from None
+
+
+def _cached_tarball(base: Base) -> Path:
+    # The hash in the path: a changed pin never meets the old file.
+    folder = cache_path() / "sdists" / base.sdist_sha256
+    return folder / f"transformer_lens-{base.version}.tar.gz"
+
+
+def _download(base: Base, folder: Path) -> Path:
+    requirement = folder / "requirements.txt"
+    requirement.write_text(
+        f"transformer-lens=={base.version} --hash=sha256:{base.sdist_sha256}\n", encoding="utf-8"
+    )
+    command = [
+        *(sys.executable, "-m", "pip", "download"),
+        "--no-deps",
+        # The sdist, not the wheel. Not `:all:`, which would compile the build backend as well.
+        *("--no-binary", "transformer-lens"),
+        # pip runs the sdist's build backend to read its metadata: have it check the hash before.
+        *("--require-hashes", "--requirement", str(requirement)),
+        *("--dest", str(folder)),
+    ]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    tarballs = list(folder.glob("*.tar.gz"))
+    if served := re.search(r"Got\s+([0-9a-f]{64})", result.stderr + result.stdout):
+        raise _mismatch(base, served[1])
+    if result.returncode != 0 or len(tarballs) != 1:
+        reason = " ".join((result.stderr or result.stdout).strip().splitlines()[-3:])
+        raise VerificationError(f"pip cannot download transformer-lens {base.version}: {reason}")
+    if (served_hash := _sha256(tarballs[0])) != base.sdist_sha256:
+        raise _mismatch(base, served_hash)
+    return tarballs[0]
+
+
+def _mismatch(base: Base, served: str) -> PinMismatchError:
+    return PinMismatchError(
+        f"The sdist of transformer-lens {base.version} has sha256 {served}, "
+        f"but bases.toml pins sdist_sha256 {base.sdist_sha256}.",
+        base.sdist_sha256,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_unsafe(tarball: Path, members: list[tarfile.TarInfo]) -> str:
+    """Returns the name of the top-level folder that holds every member."""
+    links = {PurePosixPath(member.name) for member in members if member.issym()}
+    tops = set()
+    for member in members:
+        path = PurePosixPath(member.name)
+        if problem := _problem(member, links):
+            raise VerificationError(f"{tarball.name} is not unpacked: {path} {problem}.")
+        tops.add(path.parts[0])
+    if len(tops) != 1:
+        names = ", ".join(sorted(tops)) or "none"
+        raise VerificationError(
+            f"{tarball.name} is not unpacked: one top-level folder is accepted, it has {names}."
+        )
+    return str(tops.pop())
+
+
+def _problem(member: tarfile.TarInfo, links: set[PurePosixPath]) -> str | None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute():
+        return "is an absolute path"
+    if ".." in path.parts:
+        return "climbs out with '..'"
+    if ".git" in path.parts:
+        return "would be taken for git's own"
+    if len(path.parts) < 2 and not member.isdir():
+        return "is not inside a folder"
+    if links.intersection(path.parents):
+        return "is inside a symbolic link"
+    if member.issym():
+        target = PurePosixPath(member.linkname)
+        landing = os.path.normpath(path.parent / target)
+        if target.is_absolute() or PurePosixPath(landing).parts[0] != path.parts[0]:
+            return f"links out of the tree, to {member.linkname}"
+    elif not (member.isreg() or member.isdir()):
+        return "is neither a file, a folder nor a symbolic link"
+    return None
+
+
+def _normalise_mode(path: Path) -> None:
+    # git records only the owner's x bit; the rest would differ with the umask.
+    if path.is_symlink():
+        return
+    executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+    path.chmod(0o755 if executable else 0o644)
+
+
+def _is_intact(tree: Path, tarball: Path) -> bool:
+    if not tree.is_dir():
+        return False
+    wanted = set()
+    with tarfile.open(tarball, "r:gz") as archive:
+        for member in archive:
+            path = tree.joinpath(*PurePosixPath(member.name).parts[1:])
+            wanted.add(path)
+            if member.isreg() and not _holds(path, archive, member):
+                return False
+    # A stray module could be imported; the byte code that Python leaves is keyed to its source.
+    return wanted >= set(tree.rglob("*.py"))
+
+
+def _holds(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    content = archive.extractfile(member)
+    if content is None or path.is_symlink() or not path.is_file():
+        return False
+    return path.read_bytes() == content.read()

@@ -1,0 +1,1 @@
+"""Tests of `transformer_lens_fork`, one module for each module."""
