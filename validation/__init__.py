@@ -1,0 +1,1 @@
+"""Does a TransformerLens tree compute Llama 3.1 as Hugging Face `transformers` does?"""

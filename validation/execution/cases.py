@@ -1,0 +1,146 @@
+"""What is asked for, and the keys by which a case is known to be the same case again."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+
+from transformer_lens_fork.bases import REPOSITORY, Base
+from transformer_lens_fork.errors import InputError
+from validation.execution.arithmetic import describe_arithmetic, installed_packages
+from validation.execution.jobs import DtypeName
+from validation.models.checkpoints import Checkpoint
+from validation.models.hashing import files_sha256
+from validation.models.prompts import Prompt
+from validation.models.reference import EAGER, SDPA
+from validation.models.trees import Tree
+
+_CHUNK_LOGITS = 2**25
+"""Logits held at a time, of each model: 128 MiB in fp32."""
+
+_MAX_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides which cases run and how.
+
+    Attributes:
+        checkpoint: weights and configuration.
+        trees: the subjects, in the order in which they are shown.
+        contexts: tokens of context, ascending.
+        dtypes: of weights and activations.
+        device: `cpu`, `cuda` or `cuda:N`.
+        base: the release that `fork` and `stock` stand for.
+        prompt: at least as many tokens as the largest context.
+        seed: of torch's generators and of random prompts.
+        threads: of torch, on CPU.
+    """
+
+    checkpoint: Checkpoint
+    trees: tuple[Tree, ...]
+    contexts: tuple[int, ...]
+    dtypes: tuple[DtypeName, ...]
+    device: str
+    base: Base
+    prompt: Prompt
+    seed: int
+    threads: int
+
+    @property
+    def chunk(self) -> int:
+        """Positions whose logits are compared at a time."""
+        return max(1, min(_MAX_CHUNK, _CHUNK_LOGITS // self.checkpoint.vocab_size))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject at one dtype and context."""
+
+    tree: Tree
+    dtype: DtypeName
+    context: int
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is the same for all cases of a run and can change their results.
+
+    Attributes:
+        harness_sha256: over the harness' code that loads, runs, compares and judges.
+        packages: versions by name.
+        settings: hardware and torch settings.
+    """
+
+    harness_sha256: str
+    packages: dict[str, str]
+    settings: dict[str, str]
+
+    @classmethod
+    def of(cls, device: str) -> "Surroundings":
+        """Of this process, after its arithmetic was fixed; workers have the same."""
+        package = REPOSITORY / "validation"
+        parts = ("models", "execution", "judgement")
+        code = [path for part in parts for path in (package / part).glob("*.py")]
+        return cls(
+            files_sha256(package, code), installed_packages(), describe_arithmetic(device)
+        )
+
+
+def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
+    """A sha256 over everything that could change the result of `case`."""
+    ingredients = {
+        "subject": case.tree.name,
+        "tree": case.tree.sha256,
+        "loads_itself": case.tree.loads_itself,
+        "base": request.base.name,
+        "checkpoint": request.checkpoint.sha256,
+        "prompt": request.prompt.sha256(case.context),
+        "dtype": case.dtype,
+        "device": request.device,
+        "context": case.context,
+        "attention": [EAGER, SDPA],
+        "chunk": request.chunk,
+        "seed": request.seed,
+        "harness": surroundings.harness_sha256,
+        "packages": surroundings.packages,
+        "settings": surroundings.settings,
+    }
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_wrong_transformers(base: Base) -> None:
+    """Raises InputError unless the installed `transformers` is one that `base` runs with."""
+    installed = installed_packages()["transformers"]
+    if not SpecifierSet(base.transformers).contains(installed, prereleases=True):
+        raise InputError(
+            f"--base: {base.name} runs with transformers {base.transformers}, {installed} is "
+            "installed; each base has its own tox environment (`tox list`)."
+        )
+
+
+def refuse_missing_positions(checkpoint: Checkpoint, contexts: tuple[int, ...]) -> None:
+    """Raises InputError if a context is longer than the checkpoint's number of positions."""
+    if contexts[-1] > checkpoint.positions:
+        raise InputError(
+            f"--contexts: {contexts[-1]} tokens are more than the {checkpoint.positions} positions "
+            f"(max_position_embeddings) of {checkpoint.name!r}."
+        )
+
+
+def refuse_missing_device(device: str) -> None:
+    """Raises InputError if CUDA is asked for and absent."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise InputError(
+            f"--device: {device!r} is asked for and torch {torch.__version__} finds no CUDA "
+            "device; 'cpu' is accepted here."
+        )
+    if int(device.partition(":")[2] or 0) >= count:
+        raise InputError(f"--device: {device!r} is asked for and there are {count} CUDA devices.")
+

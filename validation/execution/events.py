@@ -1,0 +1,40 @@
+"""The worker's end of the pipe on which events reach the parent."""
+
+import os
+from types import TracebackType
+from typing import Self
+
+from pydantic import BaseModel
+
+EVENTS_VARIABLE = "LLAMA31_PARITY_EVENTS"
+"""Environment variable with the file descriptor that a worker writes its events to.
+
+Not stdout: that belongs to the libraries, whose messages go to the case's log.
+"""
+
+
+class Reporter:
+    """Sends events to the parent, one JSON line each."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The pipe that the parent passed down."""
+        return cls(int(os.environ[EVENTS_VARIABLE]))
+
+    def send(self, event: BaseModel) -> None:
+        """Writes one event."""
+        self._file.write(event.model_dump_json() + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()

@@ -1,0 +1,113 @@
+"""What the parent process and its workers say to each other: JSON files and lines of JSON."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+DeviceName = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Job(_Message):
+    """What both kinds of worker need.
+
+    Attributes:
+        checkpoint: folder with `config.json` and safetensors.
+        dtype: of weights and activations.
+        device: where the model runs.
+        contexts: tokens of context, each run as one forward, in this order.
+        chunk: positions whose logits are compared at a time.
+        threads: of torch, on CPU.
+        seed: of torch's generators.
+        scratch: folder for hidden states and metrics; `tokens.npy` is in it.
+    """
+
+    checkpoint: Path
+    dtype: DtypeName
+    device: DeviceName
+    contexts: tuple[int, ...]
+    chunk: int
+    threads: int
+    seed: int
+    scratch: Path
+
+
+class ReferenceJob(Job):
+    """Run `transformers`, and measure its floor."""
+
+    kind: Literal["reference"] = "reference"
+
+
+class SubjectJob(Job):
+    """Run a TransformerLens tree against the reference's hidden states.
+
+    Attributes:
+        tree: folder that contains `transformer_lens/`.
+        loads_itself: the tree must load the checkpoint by itself, without being given the
+            configuration.
+        is_stock: a pristine release: if it loads the checkpoint but with another configuration, it
+            is given the right one.
+        n_ctx: context length for a configuration that is given; the checkpoint's own if None.
+    """
+
+    kind: Literal["subject"] = "subject"
+    tree: Path
+    loads_itself: bool
+    is_stock: bool
+    n_ctx: int | None
+
+
+class Progress(_Message):
+    """Layers done of the forward that is running."""
+
+    event: Literal["progress"] = "progress"
+    what: str
+    done: int
+    total: int
+
+
+class Measured(_Message):
+    """One context is finished; its metrics are in the scratch folder.
+
+    Attributes:
+        seconds: of the forward, without loading and comparing.
+        peak_memory_bytes: of the process (CPU) or of the allocator (CUDA) during the forward.
+        notes: sentences for the report: how the model was loaded, what was left out.
+    """
+
+    event: Literal["measured"] = "measured"
+    context: int
+    seconds: float
+    peak_memory_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+class Refused(_Message):
+    """The tree could not load or run the checkpoint; nothing more comes from this worker."""
+
+    event: Literal["refused"] = "refused"
+    reason: str
+
+
+Event = Annotated[Progress | Measured | Refused, Field(discriminator="event")]
+AnyJob = Annotated[ReferenceJob | SubjectJob, Field(discriminator="kind")]
+
+
+def reference_hidden_path(scratch: Path, context: int) -> Path:
+    """The reference's final hidden states after the last norm, `hidden` [pos d_model]."""
+    return scratch / f"reference-{context}.safetensors"
+
+
+def head_path(scratch: Path) -> Path:
+    """The reference's unembedding, `weight` [vocab d_model], in the dtype of the run."""
+    return scratch / "head.safetensors"
+
+
+def metrics_path(scratch: Path, who: str, context: int) -> Path:
+    """`PositionMetrics` of `who`: `floor`, or a subject's label."""
+    return scratch / f"metrics-{who}-{context}.npz"

@@ -1,0 +1,103 @@
+"""Starts a worker process and reads its events until it ends, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from transformer_lens_fork.bases import REPOSITORY
+from validation.execution.events import EVENTS_VARIABLE
+from validation.execution.jobs import (
+    Event,
+    Measured,
+    Progress,
+    ReferenceJob,
+    Refused,
+    SubjectJob,
+)
+
+_EVENT: TypeAdapter[Progress | Measured | Refused] = TypeAdapter(Event)
+_LAST_LINES = 5
+
+
+class WorkerDied(Exception):
+    """A worker ended before its work; the message has its signal or status and its last lines."""
+
+
+def run_worker(
+    job: ReferenceJob | SubjectJob, log: Path
+) -> Iterator[Progress | Measured | Refused]:
+    """Runs `job` in a process of its own.
+
+    Args:
+        job: what to run. A subject's tree comes first on the worker's import path.
+        log: file that receives what the worker and its libraries print.
+
+    Yields:
+        The worker's events as they come.
+
+    Raises:
+        WorkerDied: it was killed, or exited with an error.
+    """
+    job_file = job.scratch / f"{job.kind}.job.json"
+    job_file.write_text(job.model_dump_json(), encoding="utf-8")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    read_end, write_end = os.pipe()
+    with log.open("ab") as output:
+        start = output.tell()
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "validation.execution.worker", str(job_file)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(write_end,),
+                env=_environment(job, write_end),
+            )
+        finally:
+            os.close(write_end)
+        try:
+            with os.fdopen(read_end, encoding="utf-8") as events:
+                for line in events:
+                    if line.endswith("\n"):  # a killed worker may leave half a line
+                        yield _EVENT.validate_json(line)
+            status = process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+    if status != 0:
+        raise WorkerDied(f"{_describe(status)}: {_last_lines(log, start)}")
+
+
+def _environment(job: ReferenceJob | SubjectJob, descriptor: int) -> dict[str, str]:
+    paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    if isinstance(job, SubjectJob):
+        paths.insert(0, str(job.tree))
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # The checkpoint is on disk by now: a look at the hub could only slow a worker down.
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        EVENTS_VARIABLE: str(descriptor),
+    }
+
+
+def _describe(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    name = signal.Signals(-status).name
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"killed by {name}{hint}"
+
+
+def _last_lines(log: Path, start: int) -> str:
+    text = log.read_bytes()[start:].decode("utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-_LAST_LINES:]) or "it printed nothing"

@@ -1,0 +1,163 @@
+"""A worker process: `python -m validation.execution.worker JOB.json`.
+
+It loads one model, runs the job's contexts, and tells the parent how each went.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from validation.execution.arithmetic import fix_arithmetic
+from validation.execution.events import Reporter
+from validation.execution.jobs import (
+    AnyJob,
+    Job,
+    Measured,
+    Progress,
+    ReferenceJob,
+    Refused,
+    SubjectJob,
+    head_path,
+    metrics_path,
+    reference_hidden_path,
+)
+from validation.judgement.metrics import Head, stream_metrics
+
+SUBJECT = "subject"
+FLOOR = "floor"
+
+
+def main(job_file: str) -> None:
+    """Runs the job in `job_file`."""
+    job = TypeAdapter[ReferenceJob | SubjectJob](AnyJob).validate_json(Path(job_file).read_bytes())
+    fix_arithmetic(job.threads, job.seed)
+    with Reporter.from_environment() as reporter:
+        if isinstance(job, ReferenceJob):
+            _run_reference(job, reporter)
+        else:
+            _run_subject(job, reporter)
+
+
+def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
+    from validation.models.reference import EAGER, SDPA, final_hidden, load_reference
+
+    model = load_reference(job.checkpoint, getattr(torch, job.dtype), job.device)
+    weight = model.lm_head.weight.detach()
+    save_file({"weight": weight.cpu().contiguous()}, head_path(job.scratch))
+    head = _linear(weight)
+    for context in job.contexts:
+        tokens = _tokens(job, context)
+        with _Meter(job.device) as meter:
+            hidden = final_hidden(model, tokens, EAGER, _layers_to(reporter, f"{context} {EAGER}"))
+        # Under another name until whole: a later worker must not read half of it.
+        path = reference_hidden_path(job.scratch, context)
+        save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+        reordered = final_hidden(model, tokens, SDPA, _layers_to(reporter, f"{context} {SDPA}"))
+        floor = stream_metrics(hidden, head, reordered, head, job.chunk)
+        floor.save(metrics_path(job.scratch, FLOOR, context))
+        reporter.send(meter.measured(context))
+
+
+def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
+    from validation.models.subject import SubjectRefused, load_subject
+
+    try:
+        subject = load_subject(job)
+    except SubjectRefused as refusal:
+        reporter.send(Refused(reason=str(refusal)))
+        return
+    head = _linear(load_file(head_path(job.scratch))["weight"].to(job.device))
+    for context in job.contexts:
+        with _Meter(job.device) as meter:
+            hidden = subject.final_hidden(_tokens(job, context), _layers_to(reporter, str(context)))
+        reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
+        metrics = stream_metrics(
+            reference.to(job.device), head, hidden, subject.head, job.chunk
+        )
+        metrics.save(metrics_path(job.scratch, SUBJECT, context))
+        reporter.send(meter.measured(context, subject.notes))
+
+
+def _layers_to(reporter: Reporter, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: reporter.send(Progress(what=what, done=done, total=total))
+
+
+def _linear(weight: Float[Tensor, "vocab d_model"]) -> Head:
+    def head(hidden: Float[Tensor, "1 chunk d_model"]) -> Float[Tensor, "1 chunk vocab"]:
+        return F.linear(hidden, weight)
+
+    return head
+
+
+def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
+    tokens = np.load(job.scratch / "tokens.npy", mmap_mode="r")[:context]
+    return torch.from_numpy(np.array(tokens))[None].to(job.device)
+
+
+class _Meter:
+    """Seconds and peak memory between entering and leaving."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device if device.startswith("cuda") else None
+
+    def __enter__(self) -> "_Meter":
+        if self._device:
+            torch.cuda.synchronize(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            _reset_peak_memory()
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device:
+            torch.cuda.synchronize(self._device)
+        self._seconds = time.perf_counter() - self._start
+        self._peak = (
+            torch.cuda.max_memory_allocated(self._device) if self._device else _peak_memory()
+        )
+
+    def measured(self, context: int, notes: tuple[str, ...] = ()) -> Measured:
+        return Measured(
+            context=context,
+            seconds=self._seconds,
+            peak_memory_bytes=self._peak,
+            notes=notes,
+        )
+
+
+def _reset_peak_memory() -> None:
+    # Linux: 5 resets the high-water mark of the resident set (proc(5), clear_refs). Elsewhere the
+    # peak stays the process's; contexts grow, so it is the case's own all the same.
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        try:
+            clear.write_text("5", encoding="ascii")
+        except OSError:
+            return
+
+
+def _peak_memory() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    # Kilobytes on Linux, bytes on macOS (getrusage(2)).
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""From two streams of logits to a verdict."""

@@ -1,0 +1,1 @@
+"""Where the two models and their input come from."""

@@ -1,0 +1,172 @@
+"""The subject: a TransformerLens source tree running the checkpoint.
+
+Imported only in a worker whose `PYTHONPATH` starts with that tree.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from validation.execution.jobs import SubjectJob
+from validation.judgement.metrics import Head
+from validation.models.reference import OnLayer, reporting_layers
+
+
+class SubjectRefused(Exception):
+    """The tree cannot load or run the checkpoint; the message says what it raised."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded `HookedTransformer`.
+
+    Attributes:
+        model: the model, in inference mode.
+        notes: how it was loaded, for the report.
+    """
+
+    model: Any
+    notes: tuple[str, ...]
+
+    def final_hidden(
+        self, tokens: Int[Tensor, "1 pos"], on_layer: OnLayer
+    ) -> Float[Tensor, "pos d_model"]:
+        """Residual stream after the last norm, of one forward over all tokens."""
+        n_layers = self.model.cfg.n_layers
+        with torch.no_grad(), reporting_layers(self.model.blocks, on_layer):
+            residual = self.model(tokens, stop_at_layer=n_layers)
+            hidden: Tensor = self.model.ln_final(residual)
+        return hidden[0]
+
+    @property
+    def head(self) -> Head:
+        """The model's own unembedding."""
+        unembed: Head = self.model.unembed
+        return unembed
+
+
+def load_subject(job: SubjectJob) -> Subject:
+    """Loads the checkpoint as the tree does; if it cannot, gives it the configuration.
+
+    Raises:
+        SubjectRefused: neither is possible, or the tree is bound to load it by itself.
+        RuntimeError: `transformer_lens` was imported from somewhere else.
+    """
+    _assert_from(job.tree)
+    dtype = getattr(torch, job.dtype)
+    model, trouble = _load_by_itself(job, dtype)
+    if trouble is None:
+        return Subject(model.eval(), ("loaded with from_pretrained_no_processing",))
+    if job.loads_itself:
+        raise SubjectRefused(f"from_pretrained_no_processing {trouble}")
+    del model
+    model, dropped = _load_explicitly(job, dtype)
+    notes = [f"given the configuration explicitly: from_pretrained_no_processing {trouble}"]
+    if dropped:
+        notes.append(f"this tree's configuration has no {', '.join(dropped)}")
+    return Subject(model.eval(), tuple(notes))
+
+
+def _assert_from(tree: Path) -> None:
+    import transformer_lens
+
+    where = Path(transformer_lens.__file__)
+    if not where.resolve().is_relative_to(tree.resolve()):
+        raise RuntimeError(f"transformer_lens was imported from {where}, not from {tree}")
+
+
+def _load_by_itself(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, str | None]:
+    """The model, and what is wrong with that way of loading it."""
+    from transformer_lens import HookedTransformer
+
+    try:
+        model = HookedTransformer.from_pretrained_no_processing(
+            str(job.checkpoint), dtype=dtype, device=job.device
+        )
+    except Exception as error:  # a foreign tree may raise anything
+        return None, f"raised {type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+    wanted = _configuration(job)
+    different = [
+        f"{name} {getattr(model.cfg, name, None)}, not {value}"
+        for name, value in wanted.items()
+        if name.startswith(("NTK", "use_NTK", "rotary_", "d_head"))
+        and getattr(model.cfg, name, None) != value
+    ]
+    if job.is_stock and different:
+        return model, f"gives {'; '.join(different)}"
+    return model, None
+
+
+def _configuration(job: SubjectJob) -> dict[str, Any]:
+    """The checkpoint's configuration in TransformerLens' terms."""
+    from transformers import AutoConfig
+
+    from validation.models.checkpoints import read_rope
+
+    config = AutoConfig.from_pretrained(job.checkpoint, local_files_only=True)
+    rope = read_rope(str(job.checkpoint), config)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    is_grouped = config.num_key_value_heads != config.num_attention_heads
+    return {
+        "original_architecture": "LlamaForCausalLM",
+        "model_name": job.checkpoint.name,
+        "d_model": config.hidden_size,
+        "d_head": head_dim,
+        "n_heads": config.num_attention_heads,
+        "n_key_value_heads": config.num_key_value_heads if is_grouped else None,
+        "d_mlp": config.intermediate_size,
+        "n_layers": config.num_hidden_layers,
+        "n_ctx": job.n_ctx or config.max_position_embeddings,
+        "d_vocab": config.vocab_size,
+        "eps": config.rms_norm_eps,
+        "act_fn": config.hidden_act,
+        "normalization_type": "RMS",
+        "final_rms": True,
+        "gated_mlp": True,
+        "positional_embedding_type": "rotary",
+        "rotary_adjacent_pairs": False,
+        "rotary_dim": head_dim,
+        "rotary_base": rope.theta,
+        "use_NTK_by_parts_rope": True,
+        "NTK_by_parts_low_freq_factor": rope.low_freq_factor,
+        "NTK_by_parts_high_freq_factor": rope.high_freq_factor,
+        "NTK_by_parts_factor": rope.factor,
+        "NTK_original_ctx_len": rope.original_positions,
+        "init_weights": False,
+    }
+
+
+def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str]]:
+    """The model, and the fields of the configuration that the tree does not know."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
+    from transformers import AutoModelForCausalLM
+
+    assert is_dataclass(HookedTransformerConfig)
+    known = {field.name for field in fields(HookedTransformerConfig)}
+    wanted = _configuration(job)
+    cfg = HookedTransformerConfig(
+        **{name: value for name, value in wanted.items() if name in known},
+        dtype=dtype,
+        device=job.device,
+    )
+    reference = AutoModelForCausalLM.from_pretrained(
+        job.checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    try:
+        model = HookedTransformer(cfg)
+        model.load_and_process_state_dict(
+            convert_llama_weights(reference, cfg),
+            fold_ln=False,
+            center_writing_weights=False,
+            center_unembed=False,
+            fold_value_biases=False,
+        )
+    except Exception as error:  # a foreign tree may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise SubjectRefused(f"given the configuration explicitly, it raised {reason}") from error
+    return model.to(job.device), [name for name in wanted if name not in known]

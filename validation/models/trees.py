@@ -1,0 +1,75 @@
+"""The source trees that are put to the test: the fork, the pristine release, or any folder."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformer_lens_fork.bases import Base
+from transformer_lens_fork.errors import InputError
+from transformer_lens_fork.sdist import pristine_tree
+from transformer_lens_fork.series import ensure_checkout, series_sha256
+from validation.models.hashing import files_sha256
+
+FORK = "fork"
+STOCK = "stock"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One subject's source.
+
+    Attributes:
+        name: `fork`, `stock`, or the folder as the user gave it.
+        path: folder that contains `transformer_lens/`.
+        sha256: over the Python files of the package.
+        series_sha256: of the patches a fork is made of, else None.
+        loads_itself: it must load a local checkpoint without being given its configuration.
+        warning: what people should know about this tree.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    series_sha256: str | None
+    loads_itself: bool
+    warning: str | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether its verdict changes the exit status; the stock release is for comparison."""
+        return self.name != STOCK
+
+
+def resolve_tree(spec: str, base: Base, report: Callable[[str], None]) -> Tree:
+    """The tree that `spec` names: `fork`, `stock` or a folder.
+
+    Raises:
+        InputError: the folder has no `transformer_lens` package.
+    """
+    series, warning = None, None
+    if spec == FORK:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            path = ensure_checkout(base, report=report)
+        series = series_sha256(base)
+        warning = "; ".join(str(item.message) for item in caught) or None
+    elif spec == STOCK:
+        report(f"unpacking TransformerLens {base.version}")
+        path = pristine_tree(base)
+    else:
+        path = Path(spec).expanduser().absolute()
+    package = path / "transformer_lens"
+    if not (package / "__init__.py").is_file():
+        raise InputError(
+            f"--subjects: {spec!r} has no transformer_lens package; 'fork', 'stock' or a folder "
+            "that contains transformer_lens/ is accepted."
+        )
+    return Tree(
+        name=spec,
+        path=path,
+        sha256=files_sha256(package, package.rglob("*.py")),
+        series_sha256=series,
+        loads_itself=spec == FORK and base.loads_checkpoints,
+        warning=warning,
+    )

@@ -1,0 +1,1 @@
+"""The mathematics of rotary position embedding: what can go wrong with it."""

@@ -1,0 +1,1 @@
+"""Tests of the harness, with right and with deliberately wrong input."""

@@ -1,0 +1,62 @@
+"""Tiny seeded checkpoints, and the trees under test."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from transformer_lens_fork.bases import get_base
+from transformer_lens_fork.series import ensure_checkout
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROPE: dict[str, Any] = {
+    "rope_type": "llama3",
+    "rope_theta": 1e6,
+    "factor": 4.0,
+    "low_freq_factor": 2.0,
+    "high_freq_factor": 8.0,
+    "original_max_position_embeddings": 4096,
+}
+"""As far from the official parameters as a legal configuration is: nothing may be hard-coded."""
+
+
+def save_checkpoint(folder: Path, **changes: Any) -> Path:
+    """A random Llama with attention sharp enough that RoPE matters (GQA, head_dim != d/heads)."""
+    config = LlamaConfig(
+        **{
+            "hidden_size": 144,
+            "intermediate_size": 192,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "head_dim": 48,
+            "vocab_size": 320,
+            "max_position_embeddings": 65536,
+            "tie_word_embeddings": False,
+            "rope_parameters": dict(ROPE),
+            **changes,
+        }
+    )
+    torch.manual_seed(7)
+    model = LlamaForCausalLM(config)
+    for layer in model.model.layers:
+        torch.nn.init.normal_(layer.self_attn.q_proj.weight, std=0.35)
+        torch.nn.init.normal_(layer.self_attn.k_proj.weight, std=0.35)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random checkpoint in a folder whose path has 'llama' in it, as people's have."""
+    return save_checkpoint(tmp_path_factory.mktemp("my-llama") / "Llama-3.1-8B-like")
+
+
+@pytest.fixture(scope="session")
+def fork() -> Path:
+    """The materialised fork of v3.9.0."""
+    return ensure_checkout(get_base("v3.9.0"))

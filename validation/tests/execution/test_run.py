@@ -1,0 +1,199 @@
+"""The whole way, on real trees and a tiny checkpoint: real processes, real verdicts."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from transformer_lens_fork.bases import REPOSITORY
+from validation.reporting.results import Result
+from validation.rope.faults import FAULTS, plant
+from validation.tests.conftest import save_checkpoint
+
+
+def run(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python -m validation run`, as a person would start it."""
+    command = [sys.executable, "-m", "validation", "run", "--out", str(out)]
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+    )
+
+
+def results(out: Path) -> list[Result]:
+    """The records in `out`, in the order in which they were written."""
+    lines = (out / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Result.model_validate_json(line) for line in lines]
+
+
+def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> None:
+    """GQA, head_dim != hidden/heads, untied head, theta 1e6, factor 4, low 2, high 8, original
+    4096: loaded from the folder by the fork itself, and not one logit differs."""
+    dtypes = "float32,bfloat16,float16"
+    process = run(
+        tmp_path,
+        *("--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "2k"),
+        *("--dtype", dtypes, "--require", "identical"),
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    found = results(tmp_path)
+    assert [result.dtype for result in found] == dtypes.split(",")
+    for result in found:
+        assert result.verdict == "IDENTICAL"
+        assert result.logits_differing == 0
+        assert result.logits_total == 2048 * 320
+        assert result.floor_mean_abs > 0, "a floor of zero would make every comparison vacuous"
+        assert "loaded with from_pretrained_no_processing" in result.notes
+        assert result.provenance.series_sha256 is not None
+    for name in ("report.md", "report.html", "error_by_position.png"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_stock_fails_and_never_changes_the_status(checkpoint: Path, tmp_path: Path) -> None:
+    """Stock is shown, with how it was loaded, and the run still passes; a second run repeats
+    nothing and keeps every byte."""
+    arguments = ("--checkpoint", checkpoint, "--contexts", "2k", "--subjects", "fork,stock")
+    process = run(tmp_path, *arguments)
+    assert process.returncode == 0, process.stdout + process.stderr
+    fork, stock = results(tmp_path)
+    assert (fork.subject, fork.verdict) == ("fork", "IDENTICAL")
+    assert stock.subject == "stock"
+    assert stock.verdict in ("DRIFTS", "BEYOND_FLOOR")
+    assert stock.parity_ratio > 2
+    assert stock.logits_differing > 0.5 * stock.logits_total
+    assert any("given the configuration explicitly" in note for note in stock.notes)
+
+    before = (tmp_path / "results.jsonl").read_bytes()
+    again = run(tmp_path, *arguments)
+    assert again.returncode == 0
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    assert again.stderr.count("(earlier run)") == 2
+    assert "reference float32" not in again.stderr
+
+    refused = run(tmp_path, *arguments, "--no-resume")
+    assert refused.returncode == 2
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_planted_faults_fail(checkpoint: Path, fork: Path, tmp_path: Path) -> None:
+    """Three subtly wrong trees and the sound one beside them, at 2k, from one reference pass."""
+    trees = [plant(fault, fork, tmp_path / fault.name) for fault in FAULTS]
+    out = tmp_path / "out"
+    process = run(
+        out,
+        *("--checkpoint", checkpoint, "--contexts", "2k"),
+        *("--subjects", ",".join(map(str, [*trees, "fork"]))),
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    *faulty, sound = results(out)
+    assert sound.verdict == "IDENTICAL"
+    for result, tree in zip(faulty, trees, strict=True):
+        assert result.subject == str(tree)
+        assert result.verdict in ("DRIFTS", "BEYOND_FLOOR"), result.reason
+        assert result.parity_ratio > 10, "a fault must stand far above the floor"
+    assert process.stdout.count("FAIL ") == len(FAULTS)
+
+
+def test_a_tree_that_dies_or_refuses_loses_its_own_cases_only(
+    checkpoint: Path, fork: Path, tmp_path: Path
+) -> None:
+    """A segmentation fault at 128 tokens, a tree that cannot be imported: both are reported as
+    what they are, and the sound cases around them are measured."""
+    dies = plant(FAULTS[0], fork, tmp_path / "dies")
+    init = dies / "transformer_lens" / "__init__.py"
+    init.write_text(init.read_text(encoding="utf-8") + _SEGFAULT_AT_128_TOKENS, encoding="utf-8")
+    broken = plant(FAULTS[0], fork, tmp_path / "broken")
+    (broken / "transformer_lens" / "__init__.py").write_text("import no_such_module\n")
+    out = tmp_path / "out"
+    process = run(
+        out,
+        *("--checkpoint", checkpoint, "--contexts", "64,128,256"),
+        *("--subjects", f"{dies},{broken},fork"),
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    found = {(Path(result.subject).name, result.context): result for result in results(out)}
+    assert found["dies", 128].verdict == "DIED"
+    assert "SIGSEGV" in found["dies", 128].reason
+    assert found["dies", 64].logits_total == 64 * 320
+    assert found["dies", 256].logits_total == 256 * 320
+    for context in (64, 128, 256):
+        assert found["broken", context].verdict == "DIED"
+        assert "no_such_module" in found["broken", context].reason
+        assert found["fork", context].verdict == "IDENTICAL"
+
+
+_SEGFAULT_AT_128_TOKENS = """
+import os as _os, signal as _signal
+_forward = HookedTransformer.forward
+def _dying(self, tokens, *args, **kwargs):
+    if tokens.shape[1] == 128:
+        _os.kill(_os.getpid(), _signal.SIGSEGV)
+    return _forward(self, tokens, *args, **kwargs)
+HookedTransformer.forward = _dying
+"""
+
+
+def test_a_longer_run_keeps_what_is_there(checkpoint: Path, tmp_path: Path) -> None:
+    """Another context and another subject are added; the finished case stays as it was."""
+    first = run(tmp_path, "--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "64")
+    assert first.returncode == 0, first.stdout + first.stderr
+    line = (tmp_path / "results.jsonl").read_bytes()
+    second = run(tmp_path, "--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "64,96")
+    assert second.returncode == 0, second.stdout + second.stderr
+    content = (tmp_path / "results.jsonl").read_bytes()
+    assert content.startswith(line)
+    assert [result.context for result in results(tmp_path)] == [64, 96]
+
+
+def test_bad_input_is_refused_before_anything_runs(checkpoint: Path, tmp_path: Path) -> None:
+    """One sentence that names the field, exit status 2, and no results."""
+    plain = save_checkpoint(
+        tmp_path / "plain", rope_parameters={"rope_type": "default", "rope_theta": 1e4}
+    )
+    not_a_folder = tmp_path / "file"
+    not_a_folder.write_text("")
+    sound = {"--checkpoint": checkpoint, "--subjects": "fork", "--contexts": "64"}
+    for field, value, message in (
+        ("--contexts", "3x", "--contexts: '3x' is not accepted"),
+        ("--contexts", "0", "--contexts: '0' is not accepted"),
+        ("--contexts", "128k", "more than the 65536 positions"),
+        ("--checkpoint", "no-such-folder", "--checkpoint: 'no-such-folder' is no folder"),
+        ("--checkpoint", plain, "'llama3' is accepted"),
+        ("--subjects", tmp_path, "has no transformer_lens package"),
+        ("--dtype", "float64", "--dtype: 'float64' is not accepted"),
+        ("--device", "tpu", "--device: 'tpu' is not accepted"),
+        ("--device", "cuda", "finds no CUDA device"),
+        ("--base", "v9.9.9", "accepted are v3.9.0"),
+        ("--base", "v2.8.0", "runs with transformers"),
+        ("--require", "luck", "--require: 'luck' is not accepted"),
+        ("--out", not_a_folder, "cannot be written"),
+    ):
+        out = tmp_path / "out"
+        arguments = {**sound, field: value}
+        process = run(out, *(word for pair in arguments.items() for word in pair))
+        shown = f"{field} {value}: {process.stdout}{process.stderr}"
+        assert process.returncode == 2, shown
+        errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, shown
+        assert message in errors[0], shown
+        assert "Traceback" not in process.stderr, shown
+        assert not (out / "report.md").exists()
+
+
+def test_records_match_the_exported_schema(checkpoint: Path, tmp_path: Path) -> None:
+    """The schema that others validate with is the one in the repository."""
+    schema = json.loads(
+        (REPOSITORY / "validation/reporting/results.schema.json").read_text(encoding="utf-8")
+    )
+    assert schema == Result.model_json_schema()
+    process = run(tmp_path, "--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "64")
+    assert process.returncode == 0, process.stdout + process.stderr
+    record = json.loads((tmp_path / "results.jsonl").read_text(encoding="utf-8"))
+    assert set(record) == set(schema["properties"])
+    assert re.fullmatch("[0-9a-f]{64}", record["provenance"]["case_key"])

@@ -1,0 +1,70 @@
+"""What a worker measures is what the models' own forwards give."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from validation.execution.worker import _Meter
+from validation.models.reference import EAGER, SDPA, final_hidden, load_reference
+
+
+def _ignore(_done: int, _total: int) -> None:
+    """Reports nothing."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("attention", [EAGER, SDPA])
+def test_reference_is_transformers_own_forward(
+    checkpoint: Path, dtype: torch.dtype, attention: str
+) -> None:
+    """Head over final hidden states equals the model's logits, bit for bit."""
+    model = load_reference(checkpoint, dtype, "cpu")
+    tokens = torch.arange(96)[None]
+    hidden = final_hidden(model, tokens, attention, _ignore)
+    with torch.no_grad():
+        logits = model(tokens, use_cache=False).logits
+        assert torch.equal(model.lm_head(hidden[None]), logits)
+    assert model.config._attn_implementation == attention
+
+
+def test_reference_keeps_inv_freq_in_fp32(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model cast after loading is not the one that is served, and is refused."""
+    from transformers import LlamaForCausalLM
+
+    original = LlamaForCausalLM.from_pretrained.__func__
+
+    def cast_after_loading(cls: type, *args: object, **kwargs: object) -> torch.nn.Module:
+        model: torch.nn.Module = original(cls, *args, **kwargs)
+        return model.to(torch.bfloat16)
+
+    monkeypatch.setattr(LlamaForCausalLM, "from_pretrained", classmethod(cast_after_loading))
+    with pytest.raises(RuntimeError, match=r"inv_freq is torch\.bfloat16, not torch\.float32"):
+        load_reference(checkpoint, torch.bfloat16, "cpu")
+
+
+def test_every_layer_is_reported(checkpoint: Path) -> None:
+    """Progress counts to the number of layers, and leaves no hooks behind."""
+    model = load_reference(checkpoint, torch.float32, "cpu")
+    seen: list[tuple[int, int]] = []
+    final_hidden(model, torch.arange(8)[None], EAGER, lambda done, n: seen.append((done, n)))
+    assert seen == [(1, 2), (2, 2)]
+    assert not any(layer._forward_hooks for layer in model.model.layers)
+
+
+def test_meter_sees_time_and_memory_of_its_block_alone() -> None:
+    """200 MB held inside count; 400 MB freed before do not."""
+    before = np.ones(50_000_000)
+    del before
+    with _Meter("cpu") as idle:
+        time.sleep(0.02)
+    with _Meter("cpu") as busy:
+        held = np.ones(25_000_000)
+    del held
+    grown = busy.measured(1).peak_memory_bytes - idle.measured(1).peak_memory_bytes
+    assert 150e6 < grown < 250e6
+    assert idle.measured(1).seconds >= 0.02

@@ -1,0 +1,55 @@
+"""Bins cover every position once, and the slope finds a planted growth."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from validation.judgement.bins import bin_edges, bin_errors, fit_slope
+from validation.tests.judgement.streams import floor_metrics, subject_metrics
+
+
+@given(st.integers(1, 200_000))
+def test_bins_cover_every_position_once(positions: int) -> None:
+    """Edges ascend from 0 to the end; past the first, no bin is shorter than half its predecessor
+    and the second of two."""
+    edges = bin_edges(positions)
+    assert edges[0] == 0
+    assert edges[-1] == positions
+    widths = np.diff(edges)
+    assert (widths > 0).all()
+    assert len(widths) <= 2 or widths[-1] >= 0.4 * widths[-2]
+
+
+def test_half_octaves() -> None:
+    """The edges of 1k."""
+    assert bin_edges(1024) == [0, 64, 91, 128, 181, 256, 362, 512, 724, 1024]
+
+
+def test_no_positions_are_refused() -> None:
+    """There is nothing to judge."""
+    with pytest.raises(ValueError, match="positions is 0"):
+        bin_edges(0)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_slope_finds_a_planted_growth(power: float) -> None:
+    """An error that grows as a power of position gives that power, within its interval."""
+    growth = (np.arange(4096) + 1.0) ** power
+    bins = bin_errors(subject_metrics(4096, scale=growth), floor_metrics(4096))
+    slope = fit_slope(bins)
+    assert slope is not None
+    assert slope.low <= slope.value <= slope.high
+    assert slope.value == pytest.approx(power, abs=0.05)
+
+
+def test_slope_needs_three_bins() -> None:
+    """Two points always lie on a line."""
+    assert fit_slope(bin_errors(subject_metrics(80), floor_metrics(80))) is None
+
+
+def test_ratio_without_a_floor() -> None:
+    """Nothing over nothing is 0, something over nothing has no value."""
+    nothing = subject_metrics(64, scale=0.0)
+    assert bin_errors(nothing, nothing)[0].ratio == 0.0
+    assert bin_errors(subject_metrics(64), nothing)[0].ratio is None

@@ -1,0 +1,114 @@
+"""Every verdict is reached by the input that deserves it, and by no better one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from validation.judgement.verdict import FLIP_FACTOR, MAX_RATIO, Verdict, judge
+from validation.tests.judgement.streams import VOCAB, floor_metrics, subject_metrics
+
+POSITIONS = 2048
+
+
+def test_identical() -> None:
+    """Nothing differs."""
+    judgement = judge(subject_metrics(POSITIONS, scale=0.0), floor_metrics(POSITIONS))
+    assert judgement.verdict is Verdict.IDENTICAL
+    assert judgement.reason == f"0 of {POSITIONS * VOCAB:,} logits differ"
+    assert judgement.parity_ratio == 0.0
+
+
+def test_one_differing_logit_is_not_identical() -> None:
+    """The smallest possible difference costs the strongest verdict."""
+    subject = subject_metrics(POSITIONS, scale=0.0)
+    subject.differing[700] = 1
+    subject.abs_sum[700] = subject.abs_max[700] = 1e-9
+    subject.square_sum[700] = 1e-18
+    assert judge(subject, floor_metrics(POSITIONS)).verdict is Verdict.AT_FLOOR
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_honest_reordering_is_at_the_floor(seed: int) -> None:
+    """Clean subjects do not fail, whatever the seed."""
+    judgement = judge(subject_metrics(POSITIONS, seed=100 + seed), floor_metrics(POSITIONS))
+    assert judgement.verdict is Verdict.AT_FLOOR
+    assert judgement.parity_ratio == pytest.approx(1, abs=0.02)
+
+
+def test_an_error_beyond_the_floor() -> None:
+    """Everywhere 2.1 times the floor."""
+    judgement = judge(subject_metrics(POSITIONS, scale=2.1), floor_metrics(POSITIONS))
+    assert judgement.verdict is Verdict.BEYOND_FLOOR
+    assert f"({MAX_RATIO:g} allowed)" in judgement.reason
+
+
+def test_one_bad_bin_is_enough() -> None:
+    """A mistake in positions 512 to 723 alone is not averaged away."""
+    scale = np.ones(POSITIONS)
+    scale[512:724] = 5
+    judgement = judge(subject_metrics(POSITIONS, scale=scale), floor_metrics(POSITIONS))
+    assert judgement.verdict is Verdict.BEYOND_FLOOR
+    assert "positions 512-723" in judgement.reason
+
+
+def test_growth_below_the_ratio_is_a_drift() -> None:
+    """A table error that is still small at short context fails by its growth."""
+    scale = 0.4 + 1.4 * np.arange(POSITIONS) / POSITIONS
+    judgement = judge(subject_metrics(POSITIONS, scale=scale), floor_metrics(POSITIONS))
+    assert judgement.verdict is Verdict.DRIFTS
+    assert judgement.slope is not None
+    assert "growing as position^" in judgement.reason
+
+
+def test_an_error_where_the_floor_has_none() -> None:
+    """No ratio is not a small ratio."""
+    nothing = subject_metrics(POSITIONS, scale=0.0)
+    judgement = judge(subject_metrics(POSITIONS), nothing)
+    assert judgement.verdict is Verdict.BEYOND_FLOOR
+    assert judgement.parity_ratio is None
+
+
+def test_nan_never_passes() -> None:
+    """Not even where everything else is identical."""
+    subject = subject_metrics(POSITIONS, scale=0.0)
+    subject.nonfinite[17] = 1
+    for errors in (subject.abs_sum, subject.square_sum, subject.abs_max, subject.kl):
+        errors[17] = np.nan
+    judgement = judge(subject, floor_metrics(POSITIONS))
+    assert judgement.verdict is Verdict.NOT_FINITE
+    assert "first at position 17" in judgement.reason
+    assert judgement.slope is None
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(0.5, "AT_FLOOR"), (2.0, "TOP1_DISAGREES")])
+def test_top1_counts_where_the_reference_is_sure(margin: float, verdict: str) -> None:
+    """Another token is a failure only if the floor cannot flip it."""
+    subject, floor = subject_metrics(POSITIONS), floor_metrics(POSITIONS)
+    limit = FLIP_FACTOR * floor.abs_max[1448:].max()
+    flipped, margins = subject.subject_top1.copy(), subject.margin.copy()
+    flipped[2000], margins[2000] = 5, margin * limit
+    judgement = judge(replace(subject, subject_top1=flipped, margin=margins), floor)
+    assert judgement.verdict.name == verdict
+    assert judgement.top1_agreement == pytest.approx(1 - 1 / POSITIONS)
+
+
+def test_other_positions_or_an_infinite_floor_are_refused() -> None:
+    """A floor that does not belong to the subject judges nothing."""
+    with pytest.raises(ValueError, match="floor 64 x 64"):
+        judge(subject_metrics(128), floor_metrics(64))
+    floor = floor_metrics(128)
+    floor.nonfinite[3] = 1
+    with pytest.raises(ValueError, match="floor has logits that are not finite"):
+        judge(subject_metrics(128), floor)
+
+
+def test_strength() -> None:
+    """Requirements are met by verdicts at least as strong."""
+    assert Verdict.IDENTICAL.meets(Verdict.AT_FLOOR)
+    assert Verdict.AT_FLOOR.meets(Verdict.AT_FLOOR)
+    assert not Verdict.AT_FLOOR.meets(Verdict.IDENTICAL)
+    assert not any(
+        verdict.meets(Verdict.AT_FLOOR)
+        for verdict in set(Verdict) - {Verdict.IDENTICAL, Verdict.AT_FLOOR}
+    )
