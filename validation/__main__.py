@@ -78,7 +78,7 @@ def run(
         ),
     ] = True,
 ) -> None:
-    """Run every subject at every context and dtype, judge it, and write a report to OUT.
+    r"""Run every subject at every context and dtype, judge it, and write a report to OUT.
 
     `stock` is shown for comparison and never changes the exit status. Stopped runs go on where
     they were: a case is run again only if something changed that could change its result.
@@ -99,9 +99,18 @@ def run(
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
         if not resume and (out / RESULTS).exists():
-            raise InputError(f"--no-resume: {str(out)!r} holds results; a folder without is accepted.")
+            raise InputError(f"--no-resume: {str(out)!r} holds results; one without is accepted.")
         passed = _run(
-            checkpoint, out, lengths, specs, dtypes, device, base, _REQUIRED[required], seed, threads
+            checkpoint,
+            out,
+            lengths,
+            specs,
+            dtypes,
+            device,
+            base,
+            _REQUIRED[required],
+            seed,
+            threads,
         )
     raise typer.Exit(0 if passed else 1)
 
@@ -171,7 +180,7 @@ def _run(
         fix_arithmetic(request.threads, seed)
         results = run_cases(request, store, console)
         console.step("writing the report")
-        write_report(store.all(), out)
+        write_report([*results, *store.beside(results)], out)
     judged = {tree.name for tree in trees if tree.is_judged}
     console.summary(results, judged, Verdict[required], out)
     return all(
@@ -199,7 +208,7 @@ def parse_contexts(text: str) -> tuple[int, ...]:
 def _split(field: str, text: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     if "" in words:
-        raise InputError(f"{field}: {text!r} has an empty item; comma-separated values are accepted.")
+        raise InputError(f"{field}: {text!r} has an empty item; values between commas are.")
     return words
 
 

@@ -41,7 +41,7 @@ def describe_arithmetic(device: str) -> dict[str, str]:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "allow_tf32": str(torch.backends.cuda.matmul.allow_tf32),
         "cuda": str(torch.version.cuda),
-        "mkldnn": str(torch.backends.mkldnn.is_available()),
+        "mkldnn": str(torch._C._has_mkldnn),
         "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", "unset"),
     }
 

@@ -83,9 +83,7 @@ class Surroundings:
         package = REPOSITORY / "validation"
         parts = ("models", "execution", "judgement")
         code = [path for part in parts for path in (package / part).glob("*.py")]
-        return cls(
-            files_sha256(package, code), installed_packages(), describe_arithmetic(device)
-        )
+        return cls(files_sha256(package, code), installed_packages(), describe_arithmetic(device))
 
 
 def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
@@ -143,4 +141,3 @@ def refuse_missing_device(device: str) -> None:
         )
     if int(device.partition(":")[2] or 0) >= count:
         raise InputError(f"--device: {device!r} is asked for and there are {count} CUDA devices.")
-

@@ -61,7 +61,9 @@ def run_cases(request: Request, store: ResultStore, watcher: Watcher) -> list[Re
                     pending.setdefault(tree, []).append(context)
         if pending:
             with building_folder(store.folder) as scratch:
-                batch = _Batch(request, dtype, pending, surroundings, scratch, store.folder, watcher)
+                batch = _Batch(
+                    request, dtype, pending, surroundings, scratch, store.folder, watcher
+                )
                 for result in batch.run():
                     store.add(result)
                     watcher.result(result, is_new=True)
@@ -94,7 +96,7 @@ class _Batch:
 
     def _run_reference(self, contexts: list[int]) -> tuple[dict[int, Measured], str]:
         """What was measured, and how the worker died if not all was."""
-        job = ReferenceJob(**self._job_fields(contexts))
+        job = ReferenceJob.model_validate(self._job_fields(contexts))
         measured: dict[int, Measured] = {}
         try:
             for event in run_worker(job, self._log("reference")):
@@ -130,14 +132,14 @@ class _Batch:
 
     def _subject_job(self, tree: Tree, contexts: list[int]) -> SubjectJob:
         is_stock = tree.name == STOCK
-        return SubjectJob(
-            **self._job_fields(contexts),
-            tree=tree.path,
-            loads_itself=tree.loads_itself,
-            is_stock=is_stock,
-            # Releases before 3.5.0 hold n_ctx x n_ctx mask buffers: give stock no more than it needs.
-            n_ctx=self.request.contexts[-1] if is_stock else None,
-        )
+        fields = self._job_fields(contexts) | {
+            "tree": tree.path,
+            "loads_itself": tree.loads_itself,
+            "is_stock": is_stock,
+            # Releases before 3.5.0 hold n_ctx x n_ctx mask buffers: no more than stock needs.
+            "n_ctx": self.request.contexts[-1] if is_stock else None,
+        }
+        return SubjectJob.model_validate(fields)
 
     def _job_fields(self, contexts: list[int]) -> dict[str, object]:
         request = self.request

@@ -82,9 +82,7 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
         with _Meter(job.device) as meter:
             hidden = subject.final_hidden(_tokens(job, context), _layers_to(reporter, str(context)))
         reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
-        metrics = stream_metrics(
-            reference.to(job.device), head, hidden, subject.head, job.chunk
-        )
+        metrics = stream_metrics(reference.to(job.device), head, hidden, subject.head, job.chunk)
         metrics.save(metrics_path(job.scratch, SUBJECT, context))
         reporter.send(meter.measured(context, subject.notes))
 

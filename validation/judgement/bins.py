@@ -1,6 +1,7 @@
 """Position bins and the growth of the error over them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class Slope:
 
 
 def bin_edges(positions: int) -> list[int]:
-    """0, 64, then half octaves up to `positions`; a last half octave cut short joins the one before.
+    """0, 64, then half octaves to `positions`; a last one cut short joins its predecessor.
 
     Raises:
         ValueError: there are no positions.
@@ -101,12 +102,12 @@ def bin_errors(subject: PositionMetrics, floor: PositionMetrics) -> list[Bin]:
             max_abs=float(subject.abs_max[start:stop].max()),
             floor_max_abs=float(floor.abs_max[start:stop].max()),
         )
-        for start, stop in zip(edges, edges[1:], strict=False)
+        for start, stop in pairwise(edges)
     ]
 
 
 def fit_slope(bins: list[Bin]) -> Slope | None:
-    """Least squares over the bins; None with fewer than three positive ratios, or one not finite."""
+    """Least squares over the bins; None without three positive ratios, or if one is not finite."""
     points = [(bin_.centre, bin_.ratio) for bin_ in bins if bin_.ratio]
     if len(points) < 3 or not np.isfinite([ratio for _, ratio in points]).all():
         return None

@@ -132,8 +132,11 @@ def _compare(
         "abs_max": error.abs().amax(-1).double(),
         "kl": torch.cat(
             [
-                _kl_divergence(reference[rows], error[rows])
-                for rows in torch.arange(len(reference)).split(_ROWS_IN_FLOAT64)
+                _kl_divergence(
+                    reference[start : start + _ROWS_IN_FLOAT64],
+                    error[start : start + _ROWS_IN_FLOAT64],
+                )
+                for start in range(0, len(reference), _ROWS_IN_FLOAT64)
             ]
         ),
         # argmax and topk may break ties differently: the same function for both.

@@ -125,7 +125,9 @@ def _read_config(spec: str, path: Path) -> Any:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--checkpoint: config.json of {spec!r} is not accepted: {reason}") from None
+        raise InputError(
+            f"--checkpoint: config.json of {spec!r} is not accepted: {reason}"
+        ) from None
     if config.model_type != "llama":
         raise InputError(
             f"--checkpoint: model_type of {spec!r} is {config.model_type!r}; 'llama' is accepted."
@@ -174,7 +176,7 @@ def _weight_files(spec: str, path: Path) -> list[Path]:
         files = sorted(path / name for name in names)
     for file in files:
         if not file.is_file():
-            raise InputError(f"--checkpoint: {file} is missing; {spec!r} needs safetensors weights.")
+            raise InputError(f"--checkpoint: {file} is missing; safetensors weights are needed.")
     return files
 
 

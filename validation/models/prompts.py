@@ -60,10 +60,10 @@ def _tokenise(checkpoint: Checkpoint, n_tokens: int) -> NDArray[np.int64]:
     # verbose: it would warn of a text longer than the model's context.
     tokens = tokenizer(text, verbose=False).input_ids
     if len(tokens) < n_tokens:
-        raise InputError(f"--contexts: the text has {len(tokens)} tokens, {n_tokens} are asked for.")
+        raise InputError(f"--contexts: the text has {len(tokens)} tokens, not {n_tokens}.")
     if max(tokens[:n_tokens]) >= checkpoint.vocab_size:
         raise InputError(
-            f"--checkpoint: the tokenizer of {checkpoint.name!r} gives id {max(tokens[:n_tokens])}, "
+            f"--checkpoint: the tokenizer of {checkpoint.name!r} gives {max(tokens[:n_tokens])}, "
             f"its vocabulary ends at {checkpoint.vocab_size - 1}; they must match."
         )
     return np.asarray(tokens[:n_tokens])

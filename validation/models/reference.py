@@ -9,9 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from validation.execution.jobs import Progress
-from validation.execution.events import Reporter
-
 OnLayer = Callable[[int, int], None]
 """Told after each decoder layer how many are done, of how many."""
 
@@ -38,7 +35,9 @@ def load_reference(checkpoint: Path, dtype: torch.dtype, device: str) -> Any:
     model = model.to(device).eval()
     if model.model.rotary_emb.inv_freq.dtype != torch.float32:
         # `model.to(dtype)` would cast them: 117 rad off at position 65,536 in bf16.
-        raise RuntimeError(f"inv_freq is {model.model.rotary_emb.inv_freq.dtype}, not torch.float32")
+        raise RuntimeError(
+            f"inv_freq is {model.model.rotary_emb.inv_freq.dtype}, not torch.float32"
+        )
     return model
 
 

@@ -3,7 +3,7 @@
 Imported only in a worker whose `PYTHONPATH` starts with that tree.
 """
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def _load_by_itself(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, str | Non
             str(job.checkpoint), dtype=dtype, device=job.device
         )
     except Exception as error:  # a foreign tree may raise anything
-        return None, f"raised {type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+        return None, f"raised {_first_line(error)}"
     wanted = _configuration(job)
     different = [
         f"{name} {getattr(model.cfg, name, None)}, not {value}"
@@ -146,7 +146,6 @@ def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str
     from transformer_lens.pretrained.weight_conversions import convert_llama_weights
     from transformers import AutoModelForCausalLM
 
-    assert is_dataclass(HookedTransformerConfig)
     known = {field.name for field in fields(HookedTransformerConfig)}
     wanted = _configuration(job)
     cfg = HookedTransformerConfig(
@@ -167,6 +166,10 @@ def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str
             fold_value_biases=False,
         )
     except Exception as error:  # a foreign tree may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise SubjectRefused(f"given the configuration explicitly, it raised {reason}") from error
+        message = f"given the configuration explicitly, it raised {_first_line(error)}"
+        raise SubjectRefused(message) from error
     return model.to(job.device), [name for name in wanted if name not in known]
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])

@@ -23,6 +23,9 @@ from validation.reporting.wording import (
     tokens,
 )
 
+_LOG_WIDTH = 140
+"""A log has no width of its own; the table needs this much."""
+
 
 class Console:
     """A live line for what is running, a lasting line for what is finished."""
@@ -89,6 +92,8 @@ class Console:
     ) -> None:
         """The table of all cases, whether they pass, and where the report is."""
         console = RichConsole()
+        if not console.is_terminal:
+            console.width = _LOG_WIDTH
         console.print(_table(results))
         failed = [
             result

@@ -111,6 +111,18 @@ class Result(_Data):
         return self
 
     @property
+    def case(self) -> tuple[str, str, str, str, str, int]:
+        """What was compared, whatever it was measured with."""
+        return (
+            self.subject,
+            self.base,
+            self.checkpoint,
+            self.dtype,
+            self.device,
+            self.context,
+        )
+
+    @property
     def outcome(self) -> Verdict:
         """The verdict as the enum."""
         return Verdict[self.verdict]
@@ -143,8 +155,8 @@ class ResultStore:
             (folder / RESULTS).open("ab").close()
         except OSError as error:
             raise InputError(
-                f"--out: {str(folder)!r} cannot be written ({error.strerror}); a folder that can be "
-                "made or written is accepted."
+                f"--out: {str(folder)!r} cannot be written ({error.strerror}); a writable folder "
+                "is accepted."
             ) from None
         self._read()
 
@@ -183,3 +195,8 @@ class ResultStore:
     def all(self) -> list[Result]:
         """The newest result of every case."""
         return list(self._by_key.values())
+
+    def beside(self, results: list[Result]) -> list[Result]:
+        """What is here of other cases than `results`, however these were measured before."""
+        asked = {result.case for result in results}
+        return [result for result in self.all() if result.case not in asked]

@@ -102,7 +102,7 @@ def test_cuda_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     """It fails loudly; and a device number beyond the last one is named."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     refuse_missing_device("cpu")
-    with pytest.raises(InputError, match="'cuda' is asked for and torch .* finds no CUDA"):
+    with pytest.raises(InputError, match=r"'cuda' is asked for and torch .* finds no CUDA"):
         refuse_missing_device("cuda")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)

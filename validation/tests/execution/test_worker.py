@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,15 +35,14 @@ def test_reference_keeps_inv_freq_in_fp32(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model cast after loading is not the one that is served, and is refused."""
-    from transformers import LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    original = LlamaForCausalLM.from_pretrained.__func__
+    load = AutoModelForCausalLM.from_pretrained
 
-    def cast_after_loading(cls: type, *args: object, **kwargs: object) -> torch.nn.Module:
-        model: torch.nn.Module = original(cls, *args, **kwargs)
-        return model.to(torch.bfloat16)
+    def cast_after_loading(*args: Any, **kwargs: Any) -> Any:
+        return load(*args, **kwargs).to(torch.bfloat16)
 
-    monkeypatch.setattr(LlamaForCausalLM, "from_pretrained", classmethod(cast_after_loading))
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", cast_after_loading)
     with pytest.raises(RuntimeError, match=r"inv_freq is torch\.bfloat16, not torch\.float32"):
         load_reference(checkpoint, torch.bfloat16, "cpu")
 

@@ -11,8 +11,7 @@ from validation.tests.judgement.streams import floor_metrics, subject_metrics
 
 @given(st.integers(1, 200_000))
 def test_bins_cover_every_position_once(positions: int) -> None:
-    """Edges ascend from 0 to the end; past the first, no bin is shorter than half its predecessor
-    and the second of two."""
+    """Edges ascend from 0 to the end, and the last bin is not much shorter than its predecessor."""
     edges = bin_edges(positions)
     assert edges[0] == 0
     assert edges[-1] == positions
@@ -35,7 +34,7 @@ def test_no_positions_are_refused() -> None:
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_slope_finds_a_planted_growth(power: float) -> None:
     """An error that grows as a power of position gives that power, within its interval."""
-    growth = (np.arange(4096) + 1.0) ** power
+    growth = np.asarray((np.arange(4096) + 1.0) ** power, dtype=np.float64)
     bins = bin_errors(subject_metrics(4096, scale=growth), floor_metrics(4096))
     slope = fit_slope(bins)
     assert slope is not None

@@ -42,8 +42,7 @@ def test_streaming_equals_the_whole(chunk: int) -> None:
 
 
 def test_kl_of_tiny_errors_is_not_lost_to_rounding() -> None:
-    """Errors of 1e-6 give a divergence of about half their variance, where differences of
-    log-probabilities in fp32 give noise."""
+    """Half the error's variance, where differences of log-probabilities would give noise."""
     logits = _logits(1)
     error = 2.0**-20 * torch.randn(VOCAB, generator=torch.Generator().manual_seed(3)).round()
     metrics = stream_metrics(logits.double(), _same, logits.double() + error, _same, 8)

@@ -118,7 +118,7 @@ def test_another_rope_type(copy: Path, rope_type: str) -> None:
 def test_missing_weights(copy: Path) -> None:
     """config.json alone is no checkpoint."""
     (copy / "model.safetensors").unlink()
-    assert "needs safetensors weights" in _refusal(copy)
+    assert "safetensors weights are needed" in _refusal(copy)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 300, -1])
