@@ -1,6 +1,7 @@
 """A cache, a tiny release, and a project folder for each test."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +14,34 @@ from transformer_lens_fork.sdist import CACHE_VARIABLE, fetch
 from transformer_lens_fork.series import checkout, export
 from transformer_lens_fork.tests import synthetic
 
+_FOLDER = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Points this folder's tests, and no others of the session, at the cache of their own.
+
+    A session fixture alone would leave it set for whatever runs next in the same process.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if _FOLDER in item.session.stash:
+            patch.setenv(CACHE_VARIABLE, str(item.session.stash[_FOLDER]))
+        else:
+            # So that the context puts back what the fixture below sets.
+            patch.setenv(CACHE_VARIABLE, os.environ.get(CACHE_VARIABLE, ""))
+        return (yield)
+
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A cache of this session's own, with the real sdists out of the user's cache."""
     real = [(base, fetch(base)) for base in load_bases().values()]
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv(CACHE_VARIABLE, str(folder))
-        for base, tarball in real:
-            synthetic.cache_sdist(tarball, base.sdist_sha256)
-        yield folder
+    folder = tmp_path_factory.mktemp("cache")
+    request.session.stash[_FOLDER] = folder
+    os.environ[CACHE_VARIABLE] = str(folder)
+    for base, tarball in real:
+        synthetic.cache_sdist(tarball, base.sdist_sha256)
+    return folder
 
 
 @pytest.fixture(scope="session")

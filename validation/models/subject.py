@@ -5,6 +5,7 @@ Imported only in a worker whose `PYTHONPATH` starts with that tree.
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ def _load_by_itself(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, str | Non
             str(job.checkpoint), dtype=dtype, device=job.device
         )
     except Exception as error:  # a foreign tree may raise anything
-        return None, f"raised {_first_line(error)}"
+        return None, f"raised {_first_line(error, job)}"
     wanted = _configuration(job)
     different = [
         f"{name} {getattr(model.cfg, name, None)}, not {value}"
@@ -166,10 +167,13 @@ def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str
             fold_value_biases=False,
         )
     except Exception as error:  # a foreign tree may raise anything
-        message = f"given the configuration explicitly, it raised {_first_line(error)}"
+        message = f"given the configuration explicitly, it raised {_first_line(error, job)}"
         raise SubjectRefused(message) from error
     return model.to(job.device), [name for name in wanted if name not in known]
 
 
-def _first_line(error: Exception) -> str:
-    return " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
+def _first_line(error: Exception, job: SubjectJob) -> str:
+    line = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
+    # Results are published: where the checkpoint lay on this machine says nothing. Shortened:
+    # TransformerLens lists every model it knows.
+    return shorten(line.replace(str(job.checkpoint), "CHECKPOINT"), 120, placeholder=" ...")
