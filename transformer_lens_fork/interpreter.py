@@ -92,7 +92,9 @@ def _build(base: Base, folder: Path, arguments: list[str], report: Report) -> No
 
 
 def _run(base: Base, command: list[str]) -> None:
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # tox sets both: the project's constraints are given, and its packages do not belong in there.
+    ours = ("PIP_CONSTRAINT", "PYTHONPATH")
+    variables = {name: value for name, value in os.environ.items() if name not in ours}
     result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         reason = " ".join((result.stderr or result.stdout).strip().splitlines()[-3:])
