@@ -9,17 +9,19 @@ ATTENTION = Path("transformer_lens/components/abstract_attention.py")
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake as an edit of the attention component's source.
+    """A mistake as an edit of one source file.
 
     Attributes:
         name: what it is called in reports.
         mistake: one sentence on what is wrong.
-        edits: pairs of a text that stands there once, and its replacement, applied at once.
+        edits: pairs of a text that stands there once and its replacement, in turn.
+        file: which source, relative to the tree.
     """
 
     name: str
     mistake: str
     edits: tuple[tuple[str, str], ...]
+    file: Path = ATTENTION
 
 
 FAULTS = (
@@ -60,11 +62,11 @@ def plant(fault: Fault, tree: Path, folder: Path) -> Path:
         folder / "transformer_lens",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    source = folder / ATTENTION
+    source = folder / fault.file
     text = source.read_text(encoding="utf-8")
     for wanted, replacement in fault.edits:
         if (count := text.count(wanted)) != 1:
-            raise ValueError(f"{fault.name}: {ATTENTION} has {wanted!r} {count} times, not once")
+            raise ValueError(f"{fault.name}: {fault.file} has {wanted!r} {count} times, not once")
         text = text.replace(wanted, replacement)
     source.write_text(text, encoding="utf-8")
     return folder

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from transformer_lens_fork.bases import REPOSITORY
 from validation.reporting.results import Result
-from validation.rope.faults import FAULTS, plant
+from validation.rope.faults import FAULTS, Fault, plant
 from validation.tests.conftest import save_checkpoint
 
 
-def run(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(out: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python -m validation run`, as a person would start it."""
     command = [sys.executable, "-m", "validation", "run", "--out", str(out)]
     return subprocess.run(
@@ -22,7 +22,7 @@ def run(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         cwd=REPOSITORY,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"} | variables,
     )
 
 
@@ -52,6 +52,26 @@ def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> N
         assert result.provenance.series_sha256 is not None
     for name in ("report.md", "report.html", "error_by_position.png"):
         assert (tmp_path / name).stat().st_size > 0
+
+
+def test_multi_query_is_identical_without_fp16_instructions(fork: Path, tmp_path: Path) -> None:
+    """On CPUs without AVX-512 FP16 the order of a sum follows the layout of the weight."""
+    shape = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 96}
+    checkpoint = save_checkpoint(tmp_path / "mqa", **shape)
+    source = Path("transformer_lens/utilities/attention.py")
+    strided = Fault("strided", "K and V are strided views.", ((".contiguous()", ""),), source)
+    tree = plant(strided, fork, tmp_path / strided.name)
+    process = run(
+        tmp_path / "out",
+        *("--checkpoint", checkpoint, "--subjects", f"fork,{tree}", "--contexts", "256"),
+        *("--dtype", "float16"),
+        ONEDNN_MAX_CPU_ISA="AVX2",
+    )
+    assert process.returncode in (0, 1), process.stdout + process.stderr
+    sound, faulty = results(tmp_path / "out")
+    assert sound.verdict == "IDENTICAL"
+    assert faulty.logits_differing, "the test has no power on this CPU"
+    assert sound.provenance.settings["onednn_max_cpu_isa"] == "AVX2"
 
 
 def test_stock_fails_and_never_changes_the_status(checkpoint: Path, tmp_path: Path) -> None:
