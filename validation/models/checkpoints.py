@@ -181,20 +181,38 @@ def _weight_files(spec: str, path: Path) -> list[Path]:
 
 
 def _check_weights(spec: str, config: Any, files: list[Path]) -> None:
-    shapes: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}
     for file in files:
         try:
             with safe_open(file, framework="numpy") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - no dict
-                    shapes[name] = tensors.get_slice(name).get_shape()
+                    found[name] = tensors.get_slice(name).get_shape()
         except (SafetensorError, OSError) as error:
             raise InputError(f"--checkpoint: {file} is corrupt or truncated: {error}.") from None
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        rows = shapes.get(name, [config.vocab_size])[0]
+        rows = found.get(name, [config.vocab_size])[0]
         if rows != config.vocab_size:
             raise InputError(
                 f"--checkpoint: {name} of {spec!r} has a vocabulary of {rows}, its config.json "
                 f"says vocab_size {config.vocab_size}; they must be the same."
             )
-    if "model.embed_tokens.weight" not in shapes:
-        raise InputError(f"--checkpoint: {spec!r} has no model.embed_tokens.weight.")
+    for name, shape in _expected_shapes(config).items():
+        # transformers would fill a missing tensor with random numbers, and go on.
+        if found.get(name) != shape:
+            raise InputError(
+                f"--checkpoint: {name} of {spec!r} has shape {found.get(name, 'none')}; its "
+                f"config.json asks for {shape}."
+            )
+
+
+def _expected_shapes(config: Any) -> dict[str, list[int]]:
+    """What `transformers` reads for this configuration, by name, without allocating it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    if config.tie_word_embeddings:
+        shapes.pop("lm_head.weight", None)
+    return shapes

@@ -142,3 +142,25 @@ def test_vocabulary_mismatch(copy: Path) -> None:
     message = _refusal(copy)
     assert "vocabulary of 320" in message
     assert "vocab_size 321" in message
+
+
+def test_missing_tensor(copy: Path) -> None:
+    """Filled with the same random numbers on both sides it would be IDENTICAL."""
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    message = _refusal(copy)
+    assert "model.layers.1.mlp.down_proj.weight" in message
+    assert "has shape none" in message
+
+
+def test_tensor_of_another_shape(copy: Path) -> None:
+    """Weights of another configuration."""
+    _edit(copy, intermediate_size=191)
+    assert "has shape [192, 144]; its config.json asks for [191, 144]" in _refusal(copy)
+
+
+def test_index_that_is_no_index(copy: Path) -> None:
+    """A list where a table of tensors should be."""
+    (copy / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}', encoding="utf-8")
+    assert "is damaged" in _refusal(copy)
