@@ -181,6 +181,8 @@ def _run(
         results = run_cases(request, store, console)
         console.step("writing the report")
         write_report([*results, *store.beside(results)], out)
+    if not any(tree.is_judged for tree in trees):
+        console.note("No case is judged: stock is shown for comparison only.")
     judged = {tree.name for tree in trees if tree.is_judged}
     console.summary(results, judged, Verdict[required], out)
     return all(

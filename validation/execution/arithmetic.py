@@ -9,6 +9,9 @@ import torch
 
 _PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "einops", "jaxtyping")
 
+_VARIABLES = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_TF32", "OMP_", "ONEDNN_")
+"""Beginnings of environment variables that make the libraries sum in another order."""
+
 
 def fix_arithmetic(threads: int, seed: int) -> None:
     """Seeds torch and pins the number of threads and the precision of matrix products."""
@@ -42,7 +45,7 @@ def describe_arithmetic(device: str) -> dict[str, str]:
         "allow_tf32": str(torch.backends.cuda.matmul.allow_tf32),
         "cuda": str(torch.version.cuda),
         "mkldnn": str(torch._C._has_mkldnn),
-        "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", "unset"),
+        **{name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)},
     }
 
 

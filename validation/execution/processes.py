@@ -42,11 +42,12 @@ def run_worker(
         The worker's events as they come.
 
     Raises:
-        WorkerDied: it was killed, or exited with an error.
+        WorkerDied: it was killed, exited with an error, or before it had measured every context.
     """
     job_file = job.scratch / f"{job.kind}.job.json"
     job_file.write_text(job.model_dump_json(), encoding="utf-8")
     log.parent.mkdir(parents=True, exist_ok=True)
+    missing = set(job.contexts)
     read_end, write_end = os.pipe()
     with log.open("ab") as output:
         start = output.tell()
@@ -64,14 +65,20 @@ def run_worker(
         try:
             with os.fdopen(read_end, encoding="utf-8") as events:
                 for line in events:
-                    if line.endswith("\n"):  # a killed worker may leave half a line
-                        yield _EVENT.validate_json(line)
+                    if not line.endswith("\n"):  # a killed worker may leave half a line
+                        break
+                    event = _EVENT.validate_json(line)
+                    if isinstance(event, Measured):
+                        missing.discard(event.context)
+                    elif isinstance(event, Refused):
+                        missing.clear()
+                    yield event
             status = process.wait()
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
             process.wait()
-    if status != 0:
+    if status != 0 or missing:
         raise WorkerDied(f"{_describe(status)}: {_last_lines(log, start)}")
 
 

@@ -36,6 +36,9 @@ from validation.judgement.metrics import Head, stream_metrics
 SUBJECT = "subject"
 FLOOR = "floor"
 
+_PREFIX = 32
+"""Tokens on which a subject's whole forward is compared with its measured parts."""
+
 
 def main(job_file: str) -> None:
     """Runs the job in `job_file`."""
@@ -65,6 +68,8 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         path.with_suffix(".part").replace(path)
         reordered = final_hidden(model, tokens, SDPA, _layers_to(reporter, f"{context} {SDPA}"))
         floor = stream_metrics(hidden, head, reordered, head, job.chunk)
+        if floor.nonfinite.any():
+            raise ValueError(f"the floor's logits at {context} tokens are not finite")
         floor.save(metrics_path(job.scratch, FLOOR, context))
         reporter.send(meter.measured(context))
 
@@ -74,6 +79,7 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
 
     try:
         subject = load_subject(job)
+        subject.refuse_another_forward(_tokens(job, min(job.contexts[0], _PREFIX)))
     except SubjectRefused as refusal:
         reporter.send(Refused(reason=str(refusal)))
         return

@@ -166,8 +166,10 @@ def read_rope(spec: str, config: Any) -> Llama3Rope:
 
 def _weight_files(spec: str, path: Path) -> list[Path]:
     index = path / _INDEX
-    if not index.is_file():
-        files = [path / "model.safetensors"]
+    single = path / "model.safetensors"
+    # In this order: transformers loads the single file where there are both.
+    if single.is_file() or not index.is_file():
+        files = [single]
     else:
         try:
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())

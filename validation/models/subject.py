@@ -33,6 +33,14 @@ class Subject:
     model: Any
     notes: tuple[str, ...]
 
+    def refuse_another_forward(self, tokens: Int[Tensor, "1 pos"]) -> None:
+        """Raises SubjectRefused unless the model's own forward is what is measured here."""
+        with torch.no_grad():
+            logits = self.model(tokens)
+            measured = self.head(self.final_hidden(tokens, lambda *_: None)[None])
+        if not torch.allclose(logits, measured, rtol=0, atol=0, equal_nan=True):
+            raise SubjectRefused("its forward() is not its unembed() of its ln_final()")
+
     def final_hidden(
         self, tokens: Int[Tensor, "1 pos"], on_layer: OnLayer
     ) -> Float[Tensor, "pos d_model"]:

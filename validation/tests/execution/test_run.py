@@ -71,7 +71,7 @@ def test_multi_query_is_identical_without_fp16_instructions(fork: Path, tmp_path
     sound, faulty = results(tmp_path / "out")
     assert sound.verdict == "IDENTICAL"
     assert faulty.logits_differing, "the test has no power on this CPU"
-    assert sound.provenance.settings["onednn_max_cpu_isa"] == "AVX2"
+    assert sound.provenance.settings["ONEDNN_MAX_CPU_ISA"] == "AVX2"
 
 
 def test_stock_fails_and_never_changes_the_status(checkpoint: Path, tmp_path: Path) -> None:
@@ -146,6 +146,27 @@ def test_a_tree_that_dies_or_refuses_loses_its_own_cases_only(
         assert found["broken", context].verdict == "DIED"
         assert "no_such_module" in found["broken", context].reason
         assert found["fork", context].verdict == "IDENTICAL"
+
+
+def test_a_tree_that_quits_or_has_another_forward(
+    checkpoint: Path, fork: Path, tmp_path: Path
+) -> None:
+    """Exiting with 0 before the work is a death; a forward() of its own is refused."""
+    quits = plant(FAULTS[0], fork, tmp_path / "quits")
+    (quits / "transformer_lens" / "__init__.py").write_text("import sys; sys.exit(0)\n")
+    source = Path("transformer_lens/HookedTransformer.py")
+    scaled = Fault(
+        "scaled", "Logits are scaled.", ((" self.unembed(", " 1.5 * self.unembed("),), source
+    )
+    tree = plant(scaled, fork, tmp_path / scaled.name)
+    process = run(
+        tmp_path / "out",
+        *("--checkpoint", checkpoint, "--subjects", f"{quits},{tree}", "--contexts", "64"),
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    died, refused = results(tmp_path / "out")
+    assert (died.verdict, refused.verdict) == ("DIED", "REFUSED")
+    assert "forward()" in refused.reason
 
 
 _SEGFAULT_AT_128_TOKENS = """

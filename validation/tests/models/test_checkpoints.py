@@ -131,6 +131,7 @@ def test_truncated_weights(copy: Path, kept: int) -> None:
 
 def test_missing_shard(copy: Path) -> None:
     """The index names a file that is not there."""
+    (copy / "model.safetensors").unlink()
     index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     assert "model-00001-of-00002.safetensors is missing" in _refusal(copy)
@@ -163,4 +164,6 @@ def test_tensor_of_another_shape(copy: Path) -> None:
 def test_index_that_is_no_index(copy: Path) -> None:
     """A list where a table of tensors should be."""
     (copy / "model.safetensors.index.json").write_text('{"weight_map": ["a"]}', encoding="utf-8")
+    resolve_checkpoint(str(copy), _ignore)  # transformers prefers the single file, so do we
+    (copy / "model.safetensors").unlink()
     assert "is damaged" in _refusal(copy)
