@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from platformdirs import user_cache_path
@@ -21,6 +22,12 @@ from transformer_lens_fork.errors import InputError, PinMismatchError, Verificat
 
 CACHE_VARIABLE = "LLAMA31_PARITY_CACHE"
 """Environment variable that names another cache folder."""
+
+
+_MOST_MEMBERS = 20_000
+_DEEPEST = 64
+_LARGEST_BYTES = 2**30
+"""Of an archive, unpacked: far above the 30 MB of the largest release, far below a full disk."""
 
 
 def cache_path() -> Path:
@@ -75,17 +82,37 @@ def unpack(tarball: Path, folder: Path) -> None:
     """Unpacks `tarball` so that its single top-level folder becomes `folder`.
 
     Raises:
-        VerificationError: a member is unsafe; nothing is written then.
+        VerificationError: a member is unsafe, or the archive is damaged; nothing is written then.
     """
-    with tarfile.open(tarball, "r:gz") as archive:
-        members = archive.getmembers()
-        top = _refuse_unsafe(tarball, members)
-        with building_folder(folder.parent) as scratch:
-            # Our rules come first for their messages; the filter also looks at the real disk.
-            archive.extractall(scratch, members, filter="data")
-            for path in (scratch / top).rglob("*"):
-                _normalise_mode(path)
-            (scratch / top).rename(folder)
+    try:
+        with tarfile.open(tarball, "r:gz") as archive:
+            members = _members(tarball, archive)
+            top = _refuse_unsafe(tarball, members)
+            with building_folder(folder.parent) as scratch:
+                # Our rules come first for their messages; the filter also looks at the real disk.
+                archive.extractall(scratch, members, filter="data")
+                for path in (scratch / top).rglob("*"):
+                    _normalise_mode(path)
+                (scratch / top).rename(folder)
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise VerificationError(f"{tarball.name} is not unpacked: {reason}.") from None
+
+
+def _members(tarball: Path, archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """All members; reading stops at the first that is too much, so that a bomb stays small."""
+    members: list[tarfile.TarInfo] = []
+    size_bytes = 0
+    for member in archive:
+        members.append(member)
+        size_bytes += member.size
+        if len(members) > _MOST_MEMBERS or size_bytes > _LARGEST_BYTES or member.size < 0:
+            raise VerificationError(
+                f"{tarball.name} is not unpacked: at {_shown(member.name)} it has "
+                f"{len(members)} members of {size_bytes} bytes; {_MOST_MEMBERS} members and "
+                f"{_LARGEST_BYTES} bytes are accepted."
+            )
+    return members
 
 
 def _refuse_unwritable(cache: Path) -> None:
@@ -150,18 +177,45 @@ def _refuse_unsafe(tarball: Path, members: list[tarfile.TarInfo]) -> str:
     for member in members:
         path = PurePosixPath(member.name)
         if problem := _problem(member, links):
-            raise VerificationError(f"{tarball.name} is not unpacked: {path} {problem}.")
+            raise VerificationError(f"{tarball.name} is not unpacked: {_shown(path)} {problem}.")
         tops.add(path.parts[0])
+    _refuse_repetition(tarball, members)
     if len(tops) != 1:
-        names = ", ".join(sorted(tops)) or "none"
+        names = _shown(", ".join(sorted(tops)[:8]) or "none")
         raise VerificationError(
             f"{tarball.name} is not unpacked: one top-level folder is accepted, it has {names}."
         )
     return str(tops.pop())
 
 
+def _refuse_repetition(tarball: Path, members: list[tarfile.TarInfo]) -> None:
+    # What comes second would replace what was looked at, or stand where its folder has to be.
+    files: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
+    for member in members:
+        path = PurePosixPath(member.name)
+        folders.update(path.parents)
+        if (
+            path in files
+            or not files.isdisjoint(path.parents)
+            or (not member.isdir() and path in folders)
+        ):
+            raise VerificationError(f"{tarball.name} is not unpacked: {_shown(path)} comes twice.")
+        (folders if member.isdir() else files).add(path)
+
+
+def _shown(name: object) -> str:
+    text = str(name)
+    text = text if len(text) <= 200 else f"{text[:97]} ... {text[-97:]}"
+    return text if text.isprintable() else repr(text)
+
+
 def _problem(member: tarfile.TarInfo, links: set[PurePosixPath]) -> str | None:
     path = PurePosixPath(member.name)
+    if not path.parts or "\0" in member.name + member.linkname:
+        return "is no name of a file"
+    if len(path.parts) > _DEEPEST:
+        return f"is nested deeper than {_DEEPEST} folders"
     if path.is_absolute():
         return "is an absolute path"
     if ".." in path.parts:
@@ -175,9 +229,9 @@ def _problem(member: tarfile.TarInfo, links: set[PurePosixPath]) -> str | None:
     if member.issym():
         target = PurePosixPath(member.linkname)
         landing = os.path.normpath(path.parent / target)
-        if target.is_absolute() or PurePosixPath(landing).parts[0] != path.parts[0]:
-            return f"links out of the tree, to {member.linkname}"
-    elif not (member.isreg() or member.isdir()):
+        if target.is_absolute() or PurePosixPath(landing).parts[:1] != path.parts[:1]:
+            return f"links out of the tree, to {_shown(member.linkname)}"
+    elif member.issparse() or not (member.isreg() or member.isdir()):
         return "is neither a file, a folder nor a symbolic link"
     return None
 

@@ -150,6 +150,13 @@ def archive(tmp_path: Path) -> Callable[..., Path]:
         (member("top/l", type=tarfile.SYMTYPE, linkname="/etc"), "links out of the tree, to /etc"),
         (member("top/l", type=tarfile.SYMTYPE, linkname="../x"), r"links out of the tree"),
         (member("top/l", type=tarfile.SYMTYPE, linkname="../top2/x"), r"links out of the tree"),
+        (member("top/l", type=tarfile.SYMTYPE, linkname=".."), r"links out of the tree, to \.\."),
+        (member("top/a"), "top/a comes twice"),
+        (member("top/a/b"), "top/a/b comes twice"),
+        (member("top", type=tarfile.SYMTYPE, linkname="a"), "top/a is inside a symbolic link"),
+        (member(".", type=tarfile.DIRTYPE), "is no name of a file"),
+        (member("top/" + "d/" * 99 + "x"), "is nested deeper than 64 folders"),
+        (member("top/\x1b[2J/../x"), r"'top/.x1b\[2J/\.\./x' climbs out"),
         (member("top/l", type=tarfile.LNKTYPE, linkname="top/a"), "neither a file, a folder nor"),
         (member("top/d", type=tarfile.CHRTYPE), "neither a file, a folder nor a symbolic link"),
         (member("top/p", type=tarfile.FIFOTYPE), "neither a file, a folder nor a symbolic link"),
@@ -171,6 +178,28 @@ def test_member_behind_a_link_is_refused(archive: Callable[..., Path], tmp_path:
     link = member("top/l", type=tarfile.SYMTYPE, linkname=".")
     with pytest.raises(VerificationError, match="top/l/x is inside a symbolic link"):
         unpack(archive(link, member("top/l/x")), tmp_path / "tree")
+
+
+def test_a_bomb_is_not_unpacked(archive: Callable[..., Path], tmp_path: Path) -> None:
+    """What would fill the disk is refused before a byte is written, and so are too many files."""
+    huge = member("top/a", size=2**40)
+    path = tmp_path / "huge.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(huge)
+    with pytest.raises(VerificationError, match="members of 1099511627776 bytes; 20000 members"):
+        unpack(path, tmp_path / "tree")
+    with pytest.raises(VerificationError, match="has 20001 members"):
+        unpack(archive(*(member(f"top/{i}") for i in range(20_001))), tmp_path / "tree")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 20, 200])
+def test_a_damaged_archive_is_refused(tarball: Path, tmp_path: Path, kept: int) -> None:
+    """Empty, or cut anywhere."""
+    path = tmp_path / "cut.tar.gz"
+    path.write_bytes(tarball.read_bytes()[:kept])
+    with pytest.raises(VerificationError, match=r"cut\.tar\.gz is not unpacked: [^\n]+\.$"):
+        unpack(path, tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
 
 
 def test_modes_are_normalised(archive: Callable[..., Path], tmp_path: Path) -> None:
