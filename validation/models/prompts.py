@@ -1,7 +1,10 @@
 """The tokens that are run: real text where there is a tokenizer, else seeded random ids."""
 
 import hashlib
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from transformer_lens_fork.bases import get_base
 from transformer_lens_fork.errors import InputError
 from transformer_lens_fork.sdist import pristine_tree
 from validation.models.checkpoints import Checkpoint
+from validation.models.refusals import reason, shown
 
 TEXT_BASE = "v3.9.0"
 """The release whose Markdown files, and then Python files, are the text."""
@@ -47,26 +51,68 @@ def build_prompt(checkpoint: Checkpoint, n_tokens: int, seed: int) -> Prompt:
         tokens = _tokenise(checkpoint, n_tokens)
         source = f"text of TransformerLens {TEXT_BASE.removeprefix('v')}'s sdist"
     else:
-        tokens = np.random.default_rng(seed).integers(checkpoint.vocab_size, size=n_tokens)
+        tokens = np.random.default_rng(seed).integers(checkpoint.shape.vocab, size=n_tokens)
         source = f"random ids, seed {seed} (no tokenizer)"
     return Prompt(tokens, source)
 
 
 def _tokenise(checkpoint: Checkpoint, n_tokens: int) -> NDArray[np.int64]:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
     text = "\n\n".join(_text())[: _CHARACTERS_PER_TOKEN * n_tokens]
-    # verbose: it would warn of a text longer than the model's context.
-    tokens = tokenizer(text, verbose=False).input_ids
+    tokens = _ids(checkpoint, text)
+    if (n_different := len(set(tokens))) < 2:
+        # Attention over copies of one token is blind to where they stand.
+        raise InputError(
+            f"--checkpoint: the tokenizer of {checkpoint.name!r} gives {n_different} different ids "
+            "for the whole text; one that tells words apart is accepted."
+        )
     if len(tokens) < n_tokens:
         raise InputError(f"--contexts: the text has {len(tokens)} tokens, not {n_tokens}.")
-    if max(tokens[:n_tokens]) >= checkpoint.vocab_size:
+    if max(tokens[:n_tokens]) >= checkpoint.shape.vocab:
         raise InputError(
             f"--checkpoint: the tokenizer of {checkpoint.name!r} gives {max(tokens[:n_tokens])}, "
-            f"its vocabulary ends at {checkpoint.vocab_size - 1}; they must match."
+            f"its vocabulary ends at {checkpoint.shape.vocab - 1}; they must match."
         )
-    return np.asarray(tokens[:n_tokens])
+    return np.asarray(tokens[:n_tokens], dtype=np.int64)
+
+
+def _ids(checkpoint: Checkpoint, text: str) -> list[int]:
+    from transformers import AutoTokenizer
+
+    try:
+        with _without_stderr():
+            tokenizer = AutoTokenizer.from_pretrained(
+                checkpoint.path, local_files_only=True, trust_remote_code=False
+            )
+            # verbose: it would warn of a text longer than the model's context.
+            ids = tokenizer(text, verbose=False).input_ids
+    except BaseException as error:  # it raises whatever its files lead to
+        if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+            raise  # tokenizers panics in Rust, which Python is told as a BaseException
+        raise InputError(
+            f"--checkpoint: the tokenizer of {checkpoint.name!r} cannot be used "
+            f"({reason(error)}); one that transformers can load is accepted."
+        ) from None
+    if not isinstance(ids, list) or not all(isinstance(i, int) and i >= 0 for i in ids):
+        raise InputError(
+            f"--checkpoint: the tokenizer of {checkpoint.name!r} gives {shown(ids)}; ids from 0 "
+            "on are accepted."
+        )
+    return ids
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    # A panic writes its backtrace there before it is an exception: people get one sentence.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _text() -> Iterator[str]:

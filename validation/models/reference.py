@@ -1,5 +1,6 @@
 """The reference: Hugging Face `transformers` running the checkpoint."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,30 +43,50 @@ def load_reference(checkpoint: Path, dtype: torch.dtype, device: str) -> Any:
 
 
 def final_hidden(
-    model: Any, tokens: Int[Tensor, "1 pos"], attention: str, on_layer: OnLayer
+    model: Any,
+    tokens: Int[Tensor, "1 pos"],
+    attention: str,
+    on_layer: OnLayer,
+    prefill: int | None = None,
 ) -> Float[Tensor, "pos d_model"]:
-    """Hidden states after the last norm, of one forward over all tokens.
+    """Hidden states after the last norm.
 
     Args:
         model: from `load_reference`.
         tokens: token ids.
         attention: `eager`, or `sdpa`, which sums in another order.
         on_layer: told of each finished layer.
+        prefill: tokens a forward, through a `DynamicCache`; all in one if None.
     """
+    from transformers import DynamicCache
+
     model.set_attn_implementation(attention)
-    with torch.no_grad(), reporting_layers(model.model.layers, on_layer):
-        output: Tensor = model.model(tokens, use_cache=False).last_hidden_state
-    return output[0]
+    n_tokens = tokens.shape[1]
+    prefill = prefill or n_tokens
+    is_whole = prefill >= n_tokens
+    cache = None if is_whole else DynamicCache(config=model.config)
+    parts = []
+    with torch.no_grad(), reporting_layers(model.model.layers, on_layer, n_tokens, prefill):
+        for start in range(0, n_tokens, prefill):
+            output = model.model(
+                tokens[:, start : start + prefill], past_key_values=cache, use_cache=not is_whole
+            )
+            parts.append(output.last_hidden_state[0])
+    return parts[0] if is_whole else torch.cat(parts)
 
 
 @contextmanager
-def reporting_layers(layers: Any, on_layer: OnLayer) -> Iterator[None]:
+def reporting_layers(layers: Any, on_layer: OnLayer, n_tokens: int, prefill: int) -> Iterator[None]:
     """Tells `on_layer` as each module of `layers` ends; changes nothing in what it computes."""
+    done = 0
+    total = len(layers) * math.ceil(n_tokens / prefill)
 
-    def hook(done: int) -> Any:
-        return lambda *_: on_layer(done, len(layers))
+    def hook(*_: Any) -> None:
+        nonlocal done
+        done += 1
+        on_layer(done, total)
 
-    handles = [layer.register_forward_hook(hook(i + 1)) for i, layer in enumerate(layers)]
+    handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
         yield
     finally:

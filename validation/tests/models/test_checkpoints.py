@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from transformer_lens_fork.errors import InputError
 from validation.models.checkpoints import resolve_checkpoint
+from validation.models.shapes import Shape
 from validation.tests.conftest import ROPE
 
 
@@ -41,7 +42,8 @@ def _refusal(spec: Path | str) -> str:
 def test_a_sound_checkpoint(checkpoint: Path) -> None:
     """What is found is what was saved."""
     found = resolve_checkpoint(str(checkpoint), _ignore)
-    assert (found.positions, found.vocab_size, found.n_layers) == (65536, 320, 2)
+    assert found.positions == 65536
+    assert found.shape == Shape(2, 144, 192, 6, 2, 48, 320, is_tied=False)
     assert not found.has_tokenizer
     assert found.rope.theta == ROPE["rope_theta"]
     assert found.rope.original_positions == ROPE["original_max_position_embeddings"]
@@ -132,9 +134,10 @@ def test_truncated_weights(copy: Path, kept: int) -> None:
 def test_missing_shard(copy: Path) -> None:
     """The index names a file that is not there."""
     (copy / "model.safetensors").unlink()
-    index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
+    weight_map = {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}
+    index = {"metadata": {}, "weight_map": weight_map}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    assert "model-00001-of-00002.safetensors is missing" in _refusal(copy)
+    assert "model-00001-of-00002.safetensors' is missing" in _refusal(copy)
 
 
 def test_vocabulary_mismatch(copy: Path) -> None:
@@ -167,3 +170,29 @@ def test_index_that_is_no_index(copy: Path) -> None:
     resolve_checkpoint(str(copy), _ignore)  # transformers prefers the single file, so do we
     (copy / "model.safetensors").unlink()
     assert "is damaged" in _refusal(copy)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "~nobody-of-that-name/x",
+        "a" * 5000,
+        "a/" + "b" * 5000,
+        "a/" * 3000,
+        "a\0b",
+        "a/b\0c",
+        "a\nb",
+        "nobody/a--b",
+        "nobody/a..b",
+        "nobody/b.git",
+        "nobody./b",
+        "nobody/-b",
+        "nobody/" + "b" * 97,
+        "/dev/null",
+        "/proc/self/mem",
+    ],
+)
+def test_odd_names(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the system nor the hub takes these names; each is one short sentence."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert len(_refusal(spec)) < 700

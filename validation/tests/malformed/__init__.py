@@ -1,0 +1,1 @@
+"""Over 700 malformed inputs: each is one sentence and status 2, or a repaired resume."""
