@@ -1,18 +1,24 @@
-"""Position bins and the growth of the error over them."""
+"""Position bins, the growth of the error over them, and how sure both are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from validation.judgement.metrics import PositionMetrics
+from validation.judgement.metrics import Errors
 
 _FIRST_EDGE = 64
 """Below it a bin would hold too few positions for its error to be more than chance."""
 
 _BINS_PER_OCTAVE = 2
+
+_BLOCK = 16
+"""Positions resampled together: neighbours share most of their context, so that their errors are
+not independent. The first bin still has four blocks."""
+
+_RESAMPLES = 1000
+_PERCENTILES = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Bin:
         floor_mean_abs: the same of the floor.
         max_abs: largest absolute error of the subject's logits.
         floor_max_abs: the same of the floor.
+        ratio_interval: 95 % confidence interval of `ratio`, None where there is no floor.
     """
 
     start: int
@@ -40,13 +47,12 @@ class Bin:
     floor_mean_abs: float
     max_abs: float
     floor_max_abs: float
+    ratio_interval: tuple[float, float] | None = None
 
     @property
     def ratio(self) -> float | None:
-        """Subject's over floor's RMS error; None if only the floor is zero."""
-        if self.floor_rms > 0 or self.rms == 0:
-            return self.rms / self.floor_rms if self.rms else 0.0
-        return None
+        """Subject over floor; None where only the floor is zero."""
+        return rms_ratio(self.rms, self.floor_rms)
 
     @property
     def centre(self) -> float:
@@ -69,6 +75,13 @@ class Slope:
     high: float
 
 
+def rms_ratio(rms: float, floor_rms: float) -> float | None:
+    """Nothing over nothing is 0; something over nothing has no value."""
+    if floor_rms:
+        return rms / floor_rms
+    return 0.0 if rms == 0 else None
+
+
 def bin_edges(positions: int) -> list[int]:
     """0, 64, then half octaves to `positions`; a last one cut short joins its predecessor.
 
@@ -87,40 +100,75 @@ def bin_edges(positions: int) -> list[int]:
     return [*edges, positions]
 
 
-def bin_errors(subject: PositionMetrics, floor: PositionMetrics) -> list[Bin]:
-    """Both errors in the same bins."""
+def bin_errors(subject: Errors, floor: Errors) -> tuple[list[Bin], Slope | None]:
+    """Both errors in the same bins, and the slope of their ratio.
+
+    The intervals are of a block bootstrap over positions (Kuensch 1989): blocks of neighbouring
+    positions are drawn with replacement within each bin, subject and floor together.
+    """
     edges = bin_edges(subject.positions)
-    return [
-        Bin(
-            start=start,
-            stop=stop,
-            differing=int(subject.differing[start:stop].sum()),
-            rms=_rms(subject, start, stop),
-            floor_rms=_rms(floor, start, stop),
-            mean_abs=_mean(subject.abs_sum, start, stop) / subject.vocab,
-            floor_mean_abs=_mean(floor.abs_sum, start, stop) / floor.vocab,
-            max_abs=float(subject.abs_max[start:stop].max()),
-            floor_max_abs=float(floor.abs_max[start:stop].max()),
-        )
-        for start, stop in pairwise(edges)
+    bins = [_bin(subject, floor, start, stop) for start, stop in pairwise(edges)]
+    if not (np.isfinite(subject.square_sum).all() and subject.square_sum.any()):
+        return bins, None
+    resampled = np.stack([_resample(subject, floor, bin_) for bin_ in bins], axis=1)
+    bins = [
+        replace(bin_, ratio_interval=_interval(ratios))
+        for bin_, ratios in zip(bins, resampled.T, strict=True)
     ]
+    return bins, _fit_slope(bins, resampled)
 
 
-def fit_slope(bins: list[Bin]) -> Slope | None:
-    """Least squares over the bins; None without three positive ratios, or if one is not finite."""
-    points = [(bin_.centre, bin_.ratio) for bin_ in bins if bin_.ratio]
-    if len(points) < 3 or not np.isfinite([ratio for _, ratio in points]).all():
+def _bin(subject: Errors, floor: Errors, start: int, stop: int) -> Bin:
+    rows = slice(start, stop)
+    return Bin(
+        start=start,
+        stop=stop,
+        differing=int(subject.differing[rows].sum()),
+        rms=_rms(subject, rows),
+        floor_rms=_rms(floor, rows),
+        mean_abs=float(subject.abs_sum[rows].mean()) / subject.vocab,
+        floor_mean_abs=float(floor.abs_sum[rows].mean()) / floor.vocab,
+        max_abs=float(subject.abs_max[rows].max()),
+        floor_max_abs=float(floor.abs_max[rows].max()),
+    )
+
+
+def _rms(errors: Errors, rows: slice) -> float:
+    return float(np.sqrt(errors.square_sum[rows].mean() / errors.vocab))
+
+
+def _resample(subject: Errors, floor: Errors, bin_: Bin) -> NDArray[np.float64]:
+    """Ratios of one bin under resampling, [resamples]; NaN where a resampled floor is zero."""
+    starts = np.arange(bin_.start, bin_.stop, _BLOCK) - bin_.start
+    sums = np.stack(
+        [np.add.reduceat(e.square_sum[bin_.start : bin_.stop], starts) for e in (subject, floor)],
+        axis=1,
+    )
+    # Seeded by the bin: the same result whatever is judged before it.
+    random = np.random.default_rng((bin_.start, bin_.stop))
+    share = np.full(len(starts), 1 / len(starts))
+    drawn = random.multinomial(len(starts), share, size=_RESAMPLES) @ sums
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios: NDArray[np.float64] = np.sqrt(drawn[:, 0] / drawn[:, 1])
+    return np.where(np.isfinite(ratios), ratios, np.nan)
+
+
+def _interval(ratios: NDArray[np.float64]) -> tuple[float, float] | None:
+    if np.isnan(ratios).any():
         return None
-    x, y = np.log(np.array(points, dtype=np.float64)).T
-    fit = stats.linregress(x, y)
-    margin = float(stats.t.ppf(0.975, len(points) - 2)) * float(fit.stderr)
-    value = float(fit.slope)
-    return Slope(value, value - margin, value + margin)
+    low, high = np.percentile(ratios, _PERCENTILES)
+    return float(low), float(high)
 
 
-def _mean(values: NDArray[np.float64], start: int, stop: int) -> float:
-    return float(values[start:stop].mean())
-
-
-def _rms(metrics: PositionMetrics, start: int, stop: int) -> float:
-    return float(np.sqrt(_mean(metrics.square_sum, start, stop) / metrics.vocab))
+def _fit_slope(bins: list[Bin], resampled: NDArray[np.float64]) -> Slope | None:
+    """Least squares over the bins; None without three bins whose ratio has a logarithm."""
+    usable = np.array([bool(bin_.ratio) for bin_ in bins]) & (resampled > 0).all(axis=0)
+    if usable.sum() < 3:
+        return None
+    x = np.log([bin_.centre for bin_ in bins])[usable]
+    x -= x.mean()
+    weights = x / (x @ x)
+    measured = np.array([bin_.ratio or np.nan for bin_ in bins])[usable]
+    value = float(np.log(measured) @ weights)
+    low, high = np.percentile(np.log(resampled[:, usable]) @ weights, _PERCENTILES)
+    return Slope(value, float(low), float(high))

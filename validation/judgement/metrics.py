@@ -1,37 +1,53 @@
-"""Compares two streams of logits position by position, without ever holding either whole."""
+"""Compares streams of logits position by position, without ever holding one whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 Head = Callable[[Float[Tensor, "1 chunk d_model"]], Float[Tensor, "1 chunk vocab"]]
 """Final hidden states, after the last norm, to logits."""
 
-_ROWS_IN_FLOAT64 = 64
+_ROWS_IN_FLOAT64 = 16
 """Rows of logits that are held in double precision at a time, for the KL divergence."""
 
 
 @dataclass(frozen=True)
-class PositionMetrics:
-    """How two models' logits differ, one entry a position. Errors are subject minus reference.
+class Stream:
+    """Logits that are made when they are needed.
+
+    Attributes:
+        hidden: final hidden states after the last norm.
+        head: the unembedding.
+    """
+
+    hidden: Float[Tensor, "pos d_model"]
+    head: Head
+
+    def logits(self, rows: slice) -> Float[Tensor, "chunk vocab"]:
+        """Those of a range of positions."""
+        with torch.no_grad():
+            # Rows first, as a model lays them out: a view with a foreign stride may take another
+            # kernel in half precision.
+            return self.head(self.hidden[rows][None])[0]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far two streams of logits are apart, one entry a position.
 
     Attributes:
         differing: logits whose value differs.
         abs_sum: sum over the vocabulary of the absolute error.
         square_sum: sum over the vocabulary of the squared error.
         abs_max: largest absolute error.
-        kl: Kullback-Leibler divergence of the subject from the reference, nats.
-        reference_top1: the reference's most likely token.
-        subject_top1: the subject's.
-        margin: the reference's largest logit minus its second largest.
-        nonfinite: NaN or Inf among the subject's logits.
+        nonfinite: NaN or Inf among the second stream's logits.
         vocab: logits a position.
     """
 
@@ -39,10 +55,6 @@ class PositionMetrics:
     abs_sum: NDArray[np.float64]
     square_sum: NDArray[np.float64]
     abs_max: NDArray[np.float64]
-    kl: NDArray[np.float64]
-    reference_top1: NDArray[np.int64]
-    subject_top1: NDArray[np.int64]
-    margin: NDArray[np.float64]
     nonfinite: NDArray[np.int64]
     vocab: int
 
@@ -50,6 +62,22 @@ class PositionMetrics:
     def positions(self) -> int:
         """How many positions were compared."""
         return len(self.differing)
+
+    @property
+    def rms(self) -> float:
+        """Root of the mean squared error, over all positions."""
+        return float(np.sqrt(self.square_sum.mean() / self.vocab))
+
+    def prefix(self, positions: int) -> "Errors":
+        """The same of the first `positions` alone."""
+        return Errors(
+            differing=self.differing[:positions],
+            abs_sum=self.abs_sum[:positions],
+            square_sum=self.square_sum[:positions],
+            abs_max=self.abs_max[:positions],
+            nonfinite=self.nonfinite[:positions],
+            vocab=self.vocab,
+        )
 
     def save(self, path: Path) -> None:
         """Writes an .npz file."""
@@ -63,85 +91,209 @@ class PositionMetrics:
         return cls(**{**values, "vocab": int(values["vocab"])})
 
 
-def stream_metrics(
-    reference_hidden: Float[Tensor, "pos d_model"],
-    reference_head: Head,
-    subject_hidden: Float[Tensor, "pos d_model"],
-    subject_head: Head,
-    chunk: int,
-) -> PositionMetrics:
+@dataclass(frozen=True)
+class PositionMetrics(Errors):
+    """How a subject's logits differ from the reference's. Errors are subject minus reference.
+
+    Attributes:
+        kl: Kullback-Leibler divergence of the subject from the reference, nats.
+        reference_top1: the reference's most likely token.
+        subject_top1: the subject's.
+        margin: the reference's largest logit minus its second largest.
+        reference_bits: sum of the bit patterns of the reference's logits, as integers.
+        first_differing: position and token of the first logit that differs; empty if none does.
+        first_values: the reference's and the subject's value there.
+    """
+
+    kl: NDArray[np.float64]
+    reference_top1: NDArray[np.int64]
+    subject_top1: NDArray[np.int64]
+    margin: NDArray[np.float64]
+    reference_bits: NDArray[np.int64]
+    first_differing: NDArray[np.int64]
+    first_values: NDArray[np.float64]
+
+
+def stream_metrics(reference: Stream, subject: Stream, chunk: int) -> PositionMetrics:
     """Feeds both heads the same positions in chunks of the same shape and compares the logits.
 
     Args:
-        reference_hidden: the reference's final hidden states.
-        reference_head: the reference's unembedding.
-        subject_hidden: the subject's final hidden states.
-        subject_head: the subject's unembedding.
+        reference: the reference.
+        subject: the subject.
         chunk: positions a chunk; the last one may be shorter.
 
     Raises:
         ValueError: the two have different shapes, or the reference's logits are not finite: then
             nothing can be said about the subject.
     """
-    if reference_hidden.shape != subject_hidden.shape:
-        raise ValueError(
-            f"hidden states differ in shape: reference {tuple(reference_hidden.shape)}, "
-            f"subject {tuple(subject_hidden.shape)}"
-        )
+    measure = _Measure()
     parts: list[dict[str, Tensor]] = []
-    vocab = 0
-    with torch.no_grad():
-        for start in range(0, len(reference_hidden), chunk):
-            rows = slice(start, start + chunk)
-            reference = reference_head(reference_hidden[None, rows])[0]
-            subject = subject_head(subject_hidden[None, rows])[0]
-            if reference.shape != subject.shape or reference.dtype != subject.dtype:
-                raise ValueError(
-                    f"logits differ in kind: reference {tuple(reference.shape)} {reference.dtype}, "
-                    f"subject {tuple(subject.shape)} {subject.dtype}"
-                )
-            if not bool(reference.isfinite().all()):
-                raise ValueError(f"the reference's logits at positions from {start} are not finite")
-            vocab = reference.shape[-1]
-            parts.append(_compare(reference, subject))
-    arrays = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-    return PositionMetrics(**arrays, vocab=vocab)
+    first: tuple[list[int], list[float]] = ([], [])
+    for start, expected, found in _pairs(reference, subject, chunk):
+        _require_finite(expected, "the reference's logits", start)
+        errors = measure.errors(expected, found)
+        if not first[0] and bool(errors["differing"].any()):
+            first = _first_difference(errors["differing"], expected, found, start)
+        parts.append(errors | measure.agreement(expected, found, errors["differing"]))
+    return PositionMetrics(
+        **_joined(parts),
+        first_differing=np.array(first[0], dtype=np.int64),
+        first_values=np.array(first[1], dtype=np.float64),
+        vocab=expected.shape[-1],
+    )
 
 
-def _compare(
-    reference: Float[Tensor, "chunk vocab"], subject: Float[Tensor, "chunk vocab"]
-) -> dict[str, Tensor]:
-    # NaN differs from everything, as it should; -0.0 equals 0.0.
-    differing = (reference != subject).sum(-1)
-    top2 = reference.topk(2, dim=-1)
-    metrics = {
-        "differing": differing,
-        "reference_top1": top2.indices[:, 0],
-        "margin": (top2.values[:, 0].double() - top2.values[:, 1].double()),
-        "nonfinite": (~subject.isfinite()).sum(-1),
-    }
-    if not bool(differing.any()):
-        nothing = torch.zeros(len(reference), dtype=torch.float64, device=reference.device)
-        same = dict.fromkeys(("abs_sum", "square_sum", "abs_max", "kl"), nothing)
-        return metrics | same | {"subject_top1": top2.indices[:, 0]}
-    # Exact for half precision; in fp32 close values subtract exactly (Sterbenz).
-    error = subject.float() - reference.float()
-    return metrics | {
-        "abs_sum": error.abs().sum(-1, dtype=torch.float64),
-        "square_sum": (error * error).sum(-1, dtype=torch.float64),
-        "abs_max": error.abs().amax(-1).double(),
-        "kl": torch.cat(
-            [
-                _kl_divergence(
-                    reference[start : start + _ROWS_IN_FLOAT64],
-                    error[start : start + _ROWS_IN_FLOAT64],
-                )
-                for start in range(0, len(reference), _ROWS_IN_FLOAT64)
-            ]
-        ),
-        # argmax and topk may break ties differently: the same function for both.
-        "subject_top1": subject.topk(2, dim=-1).indices[:, 0],
-    }
+def stream_errors(
+    streams: dict[str, Stream], pairs: dict[str, tuple[str, str]], chunk: int
+) -> tuple[dict[str, Errors], NDArray[np.int64]]:
+    """Errors between pairs of streams of the reference; each logit is made once.
+
+    Args:
+        streams: by name; the first is the reference as it is compared with subjects. Pairs with a
+            shorter one end where it ends, at a multiple of `chunk`.
+        pairs: for each result, the stream that is subtracted and the one it is subtracted from.
+        chunk: positions a chunk, the same as for subjects.
+
+    Returns:
+        The errors by the pairs' names, and the first stream's `PositionMetrics.reference_bits`.
+
+    Raises:
+        ValueError: logits are not finite.
+    """
+    measure = _Measure()
+    parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in pairs}
+    bits: list[Tensor] = []
+    reference = next(iter(streams.values()))
+    for start in range(0, len(reference.hidden), chunk):
+        rows = slice(start, start + chunk)
+        logits = {}
+        for name, stream in streams.items():
+            if start < len(stream.hidden):
+                logits[name] = stream.logits(rows)
+                _require_finite(logits[name], f"the reference's logits ({name})", start)
+        expected = next(iter(logits.values()))
+        bits.append(_bits(expected))
+        for name, (one, other) in pairs.items():
+            if one in logits and other in logits:
+                parts[name].append(measure.errors(logits[one], logits[other]))
+    vocab = expected.shape[-1]
+    errors = {name: Errors(**_joined(found), vocab=vocab) for name, found in parts.items()}
+    return errors, torch.cat(bits).cpu().numpy()
+
+
+def _pairs(
+    reference: Stream, subject: Stream, chunk: int
+) -> Iterator[tuple[int, Float[Tensor, "chunk vocab"], Float[Tensor, "chunk vocab"]]]:
+    if reference.hidden.shape != subject.hidden.shape:
+        raise ValueError(
+            f"hidden states differ in shape: reference {tuple(reference.hidden.shape)}, "
+            f"subject {tuple(subject.hidden.shape)}"
+        )
+    for start in range(0, len(reference.hidden), chunk):
+        rows = slice(start, start + chunk)
+        expected, found = reference.logits(rows), subject.logits(rows)
+        if expected.shape != found.shape or expected.dtype != found.dtype:
+            raise ValueError(
+                f"logits differ in kind: reference {tuple(expected.shape)} {expected.dtype}, "
+                f"subject {tuple(found.shape)} {found.dtype}"
+            )
+        yield start, expected, found
+
+
+class _Measure:
+    """Compares chunks in memory that is allocated once: fresh pages cost more than the sums."""
+
+    def __init__(self) -> None:
+        self._buffer = torch.empty(0)
+
+    def errors(
+        self, expected: Float[Tensor, "chunk vocab"], found: Float[Tensor, "chunk vocab"]
+    ) -> dict[str, Tensor]:
+        """The fields of `Errors`, without `vocab`."""
+        # NaN differs from everything, as it should; -0.0 equals 0.0.
+        differing = (expected != found).sum(-1)
+        if not bool(differing.any()):
+            nothing = torch.zeros(len(expected), dtype=torch.float64, device=expected.device)
+            same = dict.fromkeys(("abs_sum", "square_sum", "abs_max"), nothing)
+            return {"differing": differing, "nonfinite": torch.zeros_like(differing)} | same
+        error = self._subtract(expected, found)
+        norm = torch.linalg.vector_norm
+        square_sum = norm(error, 2, dim=-1, dtype=torch.float64) ** 2
+        absolute = error.abs_()
+        return {
+            "differing": differing,
+            "nonfinite": _count_nonfinite(found),
+            "abs_sum": absolute.sum(-1, dtype=torch.float64),
+            "square_sum": square_sum,
+            "abs_max": absolute.amax(-1).double(),
+        }
+
+    def agreement(
+        self,
+        expected: Float[Tensor, "chunk vocab"],
+        found: Float[Tensor, "chunk vocab"],
+        differing: Int[Tensor, "chunk"],
+    ) -> dict[str, Tensor]:
+        """What `PositionMetrics` has beside the errors, but for the first difference."""
+        top2 = expected.topk(2, dim=-1)
+        agreement = {
+            "reference_top1": top2.indices[:, 0],
+            "margin": top2.values[:, 0].double() - top2.values[:, 1].double(),
+            "reference_bits": _bits(expected),
+        }
+        if not bool(differing.any()):
+            kl = torch.zeros(len(expected), dtype=torch.float64, device=expected.device)
+            return agreement | {"kl": kl, "subject_top1": top2.indices[:, 0]}
+        error = self._subtract(expected, found)
+        blocks = (slice(i, i + _ROWS_IN_FLOAT64) for i in range(0, len(expected), _ROWS_IN_FLOAT64))
+        return agreement | {
+            "kl": torch.cat([_kl_divergence(expected[rows], error[rows]) for rows in blocks]),
+            # argmax and topk may break ties differently: the same function for both.
+            "subject_top1": found.topk(2, dim=-1).indices[:, 0],
+        }
+
+    def _subtract(
+        self, expected: Float[Tensor, "chunk vocab"], found: Float[Tensor, "chunk vocab"]
+    ) -> Float[Tensor, "chunk vocab"]:
+        """Exact for half precision; in fp32 close values subtract exactly (Sterbenz)."""
+        if self._buffer.numel() < expected.numel() or self._buffer.device != expected.device:
+            self._buffer = torch.empty(expected.numel(), device=expected.device)
+        error = self._buffer[: expected.numel()].view(expected.shape)
+        error.copy_(found)
+        return error.sub_(expected)
+
+
+def _require_finite(logits: Float[Tensor, "chunk vocab"], what: str, start: int) -> None:
+    # A sum in double precision is finite if and only if every term is: it cannot overflow.
+    if not bool(logits.sum(-1, dtype=torch.float64).isfinite().all()):
+        raise ValueError(f"{what} at positions from {start} are not finite")
+
+
+def _count_nonfinite(logits: Float[Tensor, "chunk vocab"]) -> Int[Tensor, "chunk"]:
+    if bool(logits.sum(-1, dtype=torch.float64).isfinite().all()):
+        return torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    return (~logits.isfinite()).sum(-1)
+
+
+def _bits(logits: Float[Tensor, "chunk vocab"]) -> Int[Tensor, "chunk"]:
+    """A checksum of the bit patterns: any one value that changes changes it."""
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[logits.element_size()]
+    return logits.contiguous().view(integer).sum(-1, dtype=torch.int64)
+
+
+def _first_difference(
+    differing: Int[Tensor, "chunk"],
+    expected: Float[Tensor, "chunk vocab"],
+    found: Float[Tensor, "chunk vocab"],
+    start: int,
+) -> tuple[list[int], list[float]]:
+    row = int(differing.nonzero()[0])
+    token = int((expected[row] != found[row]).nonzero()[0])
+    return [start + row, token], [float(expected[row, token]), float(found[row, token])]
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
+    return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
 
 
 def _kl_divergence(

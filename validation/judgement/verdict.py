@@ -5,20 +5,10 @@ from enum import Enum
 
 import numpy as np
 
-from validation.judgement.bins import Bin, Slope, bin_errors, fit_slope
-from validation.judgement.metrics import PositionMetrics
-
-MAX_RATIO = 2.0
-"""Flash-attention's rule (`tests/test_flash_attn.py`), in every bin: twice the floor's RMS error.
-Two independent reorderings of the same sum differ from each other by sqrt(2) times what each
-differs from the exact value, and bins of 64 positions scatter by a few per cent."""
-
-MAX_SLOPE = 0.1
-"""An honest reordering has slope 0; a table error linear in position has slope 1. 0.1 is a growth
-of 1.5 from 1k to 64k, which `MAX_RATIO` alone would let pass at short context."""
-
-FLIP_FACTOR = 2.0
-"""A top-1 flip needs two logits to move towards each other, each by at most the floor's maximum."""
+from validation.judgement.bins import Bin, Slope, bin_errors, rms_ratio
+from validation.judgement.floor import ReferenceMetrics
+from validation.judgement.metrics import Errors, PositionMetrics
+from validation.judgement.thresholds import FLIP_FACTOR, MAX_RATIO, MAX_SLOPE, MIN_DRIFT
 
 
 class Verdict(Enum):
@@ -29,7 +19,10 @@ class Verdict(Enum):
     DRIFTS = "the error grows with position, relative to the floor"
     BEYOND_FLOOR = "the error is beyond the floor"
     TOP1_DISAGREES = "predicts other tokens where the reference is sure"
+    BLIND = "at the floor, where a plain RoPE would be as well: this proves nothing"
     NOT_FINITE = "NaN or Inf among the logits"
+    REFERENCE_CHANGED = "importing the tree changed what the reference computes"
+    TOO_LARGE = "does not fit the memory and was not attempted"
     REFUSED = "the tree could not load or run the checkpoint"
     DIED = "the worker process died"
 
@@ -50,6 +43,8 @@ class Judgement:
         slope: growth of the ratio, None where it is not defined.
         parity_ratio: subject's over floor's RMS error over all positions, None if only the floor
             is zero.
+        power_ratio: how many times the floor a plain RoPE is, in the bin where it is most; None
+            if the floor is zero there.
         top1_agreement: share of positions with the same most likely token.
         top1_counted: disagreements where the reference's margin exceeds what the floor can flip.
     """
@@ -59,21 +54,23 @@ class Judgement:
     bins: list[Bin]
     slope: Slope | None
     parity_ratio: float | None
+    power_ratio: float | None
     top1_agreement: float
     top1_counted: int
 
 
-def judge(subject: PositionMetrics, floor: PositionMetrics) -> Judgement:
+def judge(subject: PositionMetrics, reference: ReferenceMetrics) -> Judgement:
     """Judges one case.
 
     Args:
         subject: the subject against the reference.
-        floor: the reference, reordered, against itself: same tokens, dtype and device.
+        reference: the reference against itself: same tokens, dtype and device.
 
     Raises:
         ValueError: the two do not cover the same positions and vocabulary, or the floor is not
             finite.
     """
+    floor = reference.pooled
     if (subject.positions, subject.vocab) != (floor.positions, floor.vocab):
         raise ValueError(
             f"subject covers {subject.positions} x {subject.vocab} logits, "
@@ -81,57 +78,86 @@ def judge(subject: PositionMetrics, floor: PositionMetrics) -> Judgement:
         )
     if floor.nonfinite.any():
         raise ValueError("the floor has logits that are not finite")
-    bins = bin_errors(subject, floor)
-    slope = fit_slope(bins)
-    agree = subject.reference_top1 == subject.subject_top1
+    bins, slope = bin_errors(subject, floor)
     counted = _counted_disagreements(subject, bins)
-    verdict, reason = _decide(subject, bins, slope, counted)
-    whole = Bin(0, subject.positions, 0, _overall(subject), _overall(floor), 0, 0, 0, 0)
+    power = _power(reference.plain, floor)
+    verdict, reason = _decide(subject, reference, bins, slope, power, counted)
     return Judgement(
         verdict=verdict,
         reason=reason,
         bins=bins,
         slope=slope,
-        parity_ratio=whole.ratio,
-        top1_agreement=float(agree.mean()),
+        parity_ratio=rms_ratio(subject.rms, floor.rms),
+        power_ratio=power,
+        top1_agreement=float((subject.reference_top1 == subject.subject_top1).mean()),
         top1_counted=counted,
     )
 
 
 def _decide(
-    subject: PositionMetrics, bins: list[Bin], slope: Slope | None, counted: int
+    subject: PositionMetrics,
+    reference: ReferenceMetrics,
+    bins: list[Bin],
+    slope: Slope | None,
+    power: float | None,
+    counted: int,
 ) -> tuple[Verdict, str]:
+    if moved := np.flatnonzero(subject.reference_bits != reference.bits).tolist():
+        return Verdict.REFERENCE_CHANGED, (
+            f"in the process that imported the tree the reference's own logits have other bits at "
+            f"{len(moved)} of {subject.positions} positions, first at {moved[0]}"
+        )
     if subject.nonfinite.any():
         first = int(np.flatnonzero(subject.nonfinite)[0])
         return Verdict.NOT_FINITE, (
             f"{int(subject.nonfinite.sum())} logits are NaN or Inf, first at position {first}"
         )
-    total = subject.positions * subject.vocab
-    differing = int(subject.differing.sum())
-    if differing == 0:
-        return Verdict.IDENTICAL, f"0 of {total:,} logits differ"
+    if not subject.differing.any():
+        return Verdict.IDENTICAL, f"0 of {subject.positions * subject.vocab:,} logits differ"
     worst = max(bins, key=lambda bin_: np.inf if bin_.ratio is None else bin_.ratio)
-    figures = (
-        f"{differing:,} of {total:,} logits differ; positions {worst.start}-{worst.stop - 1} have "
-        f"{_times(worst.ratio)} the floor's error ({MAX_RATIO:g} allowed)"
-    )
-    if slope is not None and slope.low > MAX_SLOPE:
+    ratio = np.inf if worst.ratio is None else worst.ratio
+    figures = _figures(subject, worst)
+    if slope is not None and slope.low > MAX_SLOPE and ratio > MIN_DRIFT:
         return Verdict.DRIFTS, (
             f"{figures}, growing as position^{slope.value:.2f} "
             f"[{slope.low:.2f}, {slope.high:.2f}] (at most {MAX_SLOPE:g} allowed)"
         )
-    if worst.ratio is None or not worst.ratio <= MAX_RATIO:
+    if not ratio <= MAX_RATIO:
         return Verdict.BEYOND_FLOOR, figures
     if counted:
         return Verdict.TOP1_DISAGREES, (
             f"{counted} of {subject.positions} positions predict another token although the "
             "reference's margin is larger than the floor can flip"
         )
+    if power is not None and power <= MAX_RATIO:
+        return Verdict.BLIND, (
+            f"{figures}; a plain RoPE has {power:.2f}x at most: this checkpoint cannot show a "
+            "wrong one at this context and dtype"
+        )
     return Verdict.AT_FLOOR, figures
+
+
+def _figures(subject: PositionMetrics, worst: Bin) -> str:
+    total = subject.positions * subject.vocab
+    position, token = subject.first_differing.tolist()
+    return (
+        f"{int(subject.differing.sum()):,} of {total:,} logits differ, first at position "
+        f"{position} (token {token}); positions {worst.start}-{worst.stop - 1} have "
+        f"{_times(worst.ratio)} the floor's error ({MAX_RATIO:g} allowed)"
+    )
 
 
 def _times(ratio: float | None) -> str:
     return "an error where the floor has none, not at most" if ratio is None else f"{ratio:.2f}x"
+
+
+def _power(plain: Errors, floor: Errors) -> float | None:
+    """Plain RoPE's error over the floor's in the bin where it is most; None where it is unbounded.
+
+    Plain RoPE may have been run on the first positions only: what comes later does not change them.
+    """
+    ratios = [bin_.ratio for bin_ in bin_errors(plain, floor.prefix(plain.positions))[0]]
+    return None if None in ratios else max(ratio for ratio in ratios if ratio is not None)
 
 
 def _counted_disagreements(subject: PositionMetrics, bins: list[Bin]) -> int:
@@ -142,7 +168,3 @@ def _counted_disagreements(subject: PositionMetrics, bins: list[Bin]) -> int:
         sure = subject.margin[rows] > FLIP_FACTOR * bin_.floor_max_abs
         counted += int((flips[rows] & sure).sum())
     return counted
-
-
-def _overall(metrics: PositionMetrics) -> float:
-    return float(np.sqrt(metrics.square_sum.mean() / metrics.vocab))

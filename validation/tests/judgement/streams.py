@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import PositionMetrics
 
 VOCAB = 64
@@ -25,10 +26,20 @@ def subject_metrics(
         subject_top1=top1,
         margin=np.ones(positions),
         nonfinite=np.zeros(positions, dtype=np.int64),
+        reference_bits=np.zeros(positions, dtype=np.int64),
+        first_differing=np.array([0, 0], dtype=np.int64),
+        first_values=np.zeros(2),
         vocab=VOCAB,
     )
 
 
-def floor_metrics(positions: int) -> PositionMetrics:
-    """An honest reordering of the reference."""
-    return subject_metrics(positions, seed=2)
+def floor_metrics(positions: int, scale: float = 1.0) -> ReferenceMetrics:
+    """Two honest reorderings of the reference, and a plain RoPE far from it."""
+    return ReferenceMetrics(
+        floors={
+            "kernel": subject_metrics(positions, scale, seed=2).prefix(positions),
+            "channels": subject_metrics(positions, scale, seed=3).prefix(positions),
+        },
+        plain=subject_metrics(positions, scale=1000.0, seed=4).prefix(positions),
+        bits=np.zeros(positions, dtype=np.int64),
+    )

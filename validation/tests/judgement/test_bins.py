@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validation.judgement.bins import bin_edges, bin_errors, fit_slope
+from validation.judgement.bins import bin_edges, bin_errors
 from validation.tests.judgement.streams import floor_metrics, subject_metrics
 
 
@@ -35,20 +35,34 @@ def test_no_positions_are_refused() -> None:
 def test_slope_finds_a_planted_growth(power: float) -> None:
     """An error that grows as a power of position gives that power, within its interval."""
     growth = np.asarray((np.arange(4096) + 1.0) ** power, dtype=np.float64)
-    bins = bin_errors(subject_metrics(4096, scale=growth), floor_metrics(4096))
-    slope = fit_slope(bins)
+    bins, slope = bin_errors(subject_metrics(4096, scale=growth), floor_metrics(4096).pooled)
     assert slope is not None
     assert slope.low <= slope.value <= slope.high
     assert slope.value == pytest.approx(power, abs=0.05)
+    for bin_ in bins:
+        assert bin_.ratio is not None
+        assert bin_.ratio_interval is not None
+        assert bin_.ratio_interval[0] <= bin_.ratio <= bin_.ratio_interval[1]
 
 
 def test_slope_needs_three_bins() -> None:
     """Two points always lie on a line."""
-    assert fit_slope(bin_errors(subject_metrics(80), floor_metrics(80))) is None
+    assert bin_errors(subject_metrics(80), floor_metrics(80).pooled)[1] is None
 
 
 def test_ratio_without_a_floor() -> None:
     """Nothing over nothing is 0, something over nothing has no value."""
     nothing = subject_metrics(64, scale=0.0)
-    assert bin_errors(nothing, nothing)[0].ratio == 0.0
-    assert bin_errors(subject_metrics(64), nothing)[0].ratio is None
+    assert bin_errors(nothing, nothing)[0][0].ratio == 0.0
+    assert bin_errors(subject_metrics(64), nothing)[0][0].ratio is None
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    """Of 200 pairs whose true ratio is 1, about 95 % of the intervals of a wide bin contain it."""
+    covered = 0
+    for seed in range(200):
+        other = subject_metrics(1024, seed=1000 + seed)
+        interval = bin_errors(subject_metrics(1024, seed=seed + 10), other)[0][-1].ratio_interval
+        assert interval is not None
+        covered += interval[0] <= 1 <= interval[1]
+    assert 0.88 * 200 <= covered <= 200

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from validation.judgement.metrics import PositionMetrics, stream_metrics
+from validation.judgement.metrics import (
+    Errors,
+    Head,
+    PositionMetrics,
+    Stream,
+    stream_errors,
+    stream_metrics,
+)
 
 POSITIONS, VOCAB = 37, 19
 
@@ -20,11 +27,18 @@ def _same(hidden: torch.Tensor) -> torch.Tensor:
     return hidden
 
 
+def compare(
+    reference: torch.Tensor, subject: torch.Tensor, chunk: int, subject_head: Head = _same
+) -> PositionMetrics:
+    """The metrics of logits that are there."""
+    return stream_metrics(Stream(reference, _same), Stream(subject, subject_head), chunk)
+
+
 @pytest.mark.parametrize("chunk", [1, 5, 37, 100])
 def test_streaming_equals_the_whole(chunk: int) -> None:
     """Every figure is what the textbook formula gives on whole logits, at any chunk."""
     reference, subject = _logits(1), _logits(1) + 1e-3 * _logits(2)
-    metrics = stream_metrics(reference, _same, subject, _same, chunk)
+    metrics = compare(reference, subject, chunk)
     p, q = reference.double(), subject.double()
     error = q - p
     np.testing.assert_array_equal(metrics.differing, (reference != subject).sum(-1))
@@ -45,7 +59,7 @@ def test_kl_of_tiny_errors_is_not_lost_to_rounding() -> None:
     """Half the error's variance, where differences of log-probabilities would give noise."""
     logits = _logits(1)
     error = 2.0**-20 * torch.randn(VOCAB, generator=torch.Generator().manual_seed(3)).round()
-    metrics = stream_metrics(logits.double(), _same, logits.double() + error, _same, 8)
+    metrics = compare(logits.double(), logits.double() + error, 8)
     probability = logits.double().softmax(-1)
     mean = (probability * error).sum(-1, keepdim=True)
     variance = (probability * (error - mean) ** 2).sum(-1)
@@ -57,7 +71,7 @@ def test_one_changed_bit_is_counted() -> None:
     logits = _logits(1)
     changed = logits.clone()
     changed[20, 3] = torch.nextafter(changed[20, 3], torch.tensor(torch.inf))
-    metrics = stream_metrics(logits, _same, changed, _same, 8)
+    metrics = compare(logits, changed, 8)
     assert metrics.differing.sum() == 1
     assert metrics.differing[20] == 1
 
@@ -68,7 +82,7 @@ def test_values_that_are_not_finite_are_counted(value: float) -> None:
     logits = _logits(1)
     changed = logits.clone()
     changed[5, 1] = value
-    metrics = stream_metrics(logits, _same, changed, _same, 16)
+    metrics = compare(logits, changed, 16)
     assert metrics.nonfinite.tolist() == [int(position == 5) for position in range(POSITIONS)]
     assert metrics.differing.sum() == 1
 
@@ -78,24 +92,84 @@ def test_a_reference_that_is_not_finite_is_refused() -> None:
     logits = _logits(1)
     logits[9] = torch.inf
     with pytest.raises(ValueError, match="reference's logits at positions from 8 are not finite"):
-        stream_metrics(logits, _same, logits, _same, 8)
+        compare(logits, logits, 8)
 
 
 def test_other_shapes_and_dtypes_are_refused() -> None:
     """A missing position, a smaller vocabulary or another dtype never compares."""
     logits = _logits(1)
     with pytest.raises(ValueError, match="hidden states differ in shape"):
-        stream_metrics(logits, _same, logits[:-1], _same, 8)
+        compare(logits, logits[:-1], 8)
     with pytest.raises(ValueError, match="logits differ in kind"):
-        stream_metrics(logits, _same, logits, lambda x: x[..., :-1], 8)
+        compare(logits, logits, 8, lambda x: x[..., :-1])
     with pytest.raises(ValueError, match="logits differ in kind"):
-        stream_metrics(logits, _same, logits, lambda x: x.half(), 8)
+        compare(logits, logits, 8, lambda x: x.half())
 
 
 def test_metrics_survive_a_file(tmp_path: Path) -> None:
     """What is loaded is what was saved."""
-    metrics = stream_metrics(_logits(1), _same, _logits(2), _same, 8)
+    metrics = compare(_logits(1), _logits(2), 8)
     metrics.save(tmp_path / "metrics.npz")
     loaded = PositionMetrics.load(tmp_path / "metrics.npz")
     np.testing.assert_array_equal(loaded.square_sum, metrics.square_sum)
     assert loaded.vocab == VOCAB
+
+
+def test_the_first_difference_is_named() -> None:
+    """Its position, its token, and both values, wherever the chunks end."""
+    reference = _logits(1)
+    changed = reference.clone()
+    changed[20, 3] += 0.5
+    changed[20, 7] += 0.5
+    changed[31, 0] += 0.5
+    for chunk in (1, 8, 100):
+        metrics = compare(reference, changed, chunk)
+        assert metrics.first_differing.tolist() == [20, 3]
+        assert metrics.first_values.tolist() == [reference[20, 3], changed[20, 3]]
+    assert not len(compare(reference, reference, 8).first_differing)
+
+
+def test_reference_bits_see_any_one_change() -> None:
+    """The checksum is the same in both processes, and another one where one bit is."""
+    reference = _logits(1)
+    _, bits = stream_errors({"eager": Stream(reference, _same)}, {}, 8)
+    np.testing.assert_array_equal(compare(reference, _logits(2), 8).reference_bits, bits)
+    reference[20, 3] = torch.nextafter(reference[20, 3], torch.tensor(torch.inf))
+    changed = compare(reference, _logits(2), 8).reference_bits != bits
+    assert np.flatnonzero(changed).tolist() == [20]
+
+
+def test_errors_between_streams_are_those_of_metrics() -> None:
+    """The same figures for a pair; a shorter stream gives its own positions only."""
+    one, other = _logits(1), _logits(2)
+    streams = {
+        "one": Stream(one, _same),
+        "other": Stream(other, _same),
+        "short": Stream(other[:16], _same),
+    }
+    errors, _ = stream_errors(streams, {"whole": ("one", "other"), "first": ("one", "short")}, 8)
+    expected = compare(one, other, 8)
+    for name in ("differing", "abs_sum", "square_sum", "abs_max", "nonfinite"):
+        np.testing.assert_array_equal(getattr(errors["whole"], name), getattr(expected, name))
+        np.testing.assert_array_equal(getattr(errors["first"], name), getattr(expected, name)[:16])
+    assert errors["first"].positions == expected.prefix(16).positions == 16
+    assert isinstance(errors["whole"], Errors)
+    streams["other"] = Stream(torch.full_like(other, torch.nan), _same)
+    with pytest.raises(ValueError, match=r"the reference's logits \(other\) .* are not finite"):
+        stream_errors(streams, {"whole": ("one", "other")}, 8)
+
+
+@pytest.mark.parametrize("chunk", [3, 4, 10])
+def test_heads_see_rows_as_a_model_lays_them_out(chunk: int) -> None:
+    """A slice with the strides of the whole takes another bf16 kernel than a model's own rows."""
+    seen = []
+
+    def head(hidden: torch.Tensor) -> torch.Tensor:
+        seen.append((tuple(hidden.shape), hidden.stride()))
+        return hidden
+
+    hidden = torch.randn(10, 6, generator=torch.Generator().manual_seed(1))
+    stream = Stream(hidden, head)
+    stream_metrics(stream, stream, chunk)
+    rows = [min(chunk, 10 - start) for start in range(0, 10, chunk) for _ in "rs"]
+    assert seen == [((1, n, 6), (n * 6, 6, 1)) for n in rows]

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from validation.judgement.verdict import FLIP_FACTOR, MAX_RATIO, Verdict, judge
+from validation.judgement.thresholds import FLIP_FACTOR, MAX_RATIO, MAX_SLOPE
+from validation.judgement.verdict import Verdict, judge
 from validation.tests.judgement.streams import VOCAB, floor_metrics, subject_metrics
 
 POSITIONS = 2048
@@ -61,10 +62,38 @@ def test_growth_below_the_ratio_is_a_drift() -> None:
     assert "growing as position^" in judgement.reason
 
 
+def test_saturating_at_the_floor_is_no_drift() -> None:
+    """Roundings that begin to differ at some position and then are the floor's."""
+    scale = np.minimum(1.0, 0.05 + 2 * np.arange(POSITIONS) / POSITIONS)
+    judgement = judge(subject_metrics(POSITIONS, scale=scale), floor_metrics(POSITIONS))
+    assert judgement.slope is not None
+    assert judgement.slope.low > MAX_SLOPE
+    assert judgement.verdict is Verdict.AT_FLOOR
+
+
+def test_a_tree_that_changes_the_reference_never_passes() -> None:
+    """Not even where both then agree: the process compared two models that it had changed."""
+    subject = subject_metrics(POSITIONS, scale=0.0)
+    subject.reference_bits[[700, 900]] = 1
+    judgement = judge(subject, floor_metrics(POSITIONS))
+    assert judgement.verdict is Verdict.REFERENCE_CHANGED
+    assert "2 of 2048 positions, first at 700" in judgement.reason
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(1.5, "BLIND"), (2.5, "AT_FLOOR")])
+def test_the_floor_proves_nothing_where_plain_rope_is_at_it(scale: float, verdict: str) -> None:
+    """A checkpoint that cannot show a wrong RoPE admits no verdict but identity."""
+    plain = subject_metrics(256, scale=scale, seed=4).prefix(256)
+    reference = replace(floor_metrics(POSITIONS), plain=plain)
+    judgement = judge(subject_metrics(POSITIONS), reference)
+    assert judgement.verdict.name == verdict
+    assert judgement.power_ratio == pytest.approx(scale, rel=0.1)
+    assert judge(subject_metrics(POSITIONS, scale=0.0), reference).verdict is Verdict.IDENTICAL
+
+
 def test_an_error_where_the_floor_has_none() -> None:
     """No ratio is not a small ratio."""
-    nothing = subject_metrics(POSITIONS, scale=0.0)
-    judgement = judge(subject_metrics(POSITIONS), nothing)
+    judgement = judge(subject_metrics(POSITIONS), floor_metrics(POSITIONS, scale=0.0))
     assert judgement.verdict is Verdict.BEYOND_FLOOR
     assert judgement.parity_ratio is None
 
@@ -85,7 +114,7 @@ def test_nan_never_passes() -> None:
 def test_top1_counts_where_the_reference_is_sure(margin: float, verdict: str) -> None:
     """Another token is a failure only if the floor cannot flip it."""
     subject, floor = subject_metrics(POSITIONS), floor_metrics(POSITIONS)
-    limit = FLIP_FACTOR * floor.abs_max[1448:].max()
+    limit = FLIP_FACTOR * floor.pooled.abs_max[1448:].max()
     flipped, margins = subject.subject_top1.copy(), subject.margin.copy()
     flipped[2000], margins[2000] = 5, margin * limit
     judgement = judge(replace(subject, subject_top1=flipped, margin=margins), floor)
@@ -98,7 +127,7 @@ def test_other_positions_or_an_infinite_floor_are_refused() -> None:
     with pytest.raises(ValueError, match="floor 64 x 64"):
         judge(subject_metrics(128), floor_metrics(64))
     floor = floor_metrics(128)
-    floor.nonfinite[3] = 1
+    floor.floors["kernel"].nonfinite[3] = 1
     with pytest.raises(ValueError, match="floor has logits that are not finite"):
         judge(subject_metrics(128), floor)
 
