@@ -1,10 +1,31 @@
-"""RoPE mistakes to plant in a copy of a tree: what the harness must catch."""
+"""RoPE mistakes to plant in a copy of a tree: what one is, and how it is planted.
 
+The mistakes themselves are in `validation/rope/catalogue/`.
+"""
+
+import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
+BASE = "v3.9.0"
+"""The fork whose sources the edits fit."""
+
 ATTENTION = Path("transformer_lens/components/abstract_attention.py")
+GROUPED_ATTENTION = Path("transformer_lens/components/grouped_query_attention.py")
+TENSORS = Path("transformer_lens/utilities/tensors.py")
+
+
+class Need(Enum):
+    """What a run must have, beside enough positions, for a fault to change anything in it."""
+
+    CHUNKS = "prefill in chunks through the KV cache"
+    PADDING = "a batch padded on the left"
+    HALF = "bfloat16 or float16"
+    NOT_BFLOAT16 = "another dtype than bfloat16"
+    NOT_FLOAT16 = "another dtype than float16"
+    BOUNDARY = "a wavelength exactly on a boundary of the bands"
 
 
 @dataclass(frozen=True)
@@ -16,40 +37,64 @@ class Fault:
         mistake: one sentence on what is wrong.
         edits: pairs of a text that stands there once and its replacement, in turn.
         file: which source, relative to the tree.
+        family: what kind of mistake it is.
+        hidden_up_to: contexts of up to this many tokens are as without it.
+        needs: what else must be there for logits to change.
+        equivalent: why it is the same function, bit for bit; None if it is not.
     """
 
     name: str
     mistake: str
     edits: tuple[tuple[str, str], ...]
     file: Path = ATTENTION
+    family: str = "other"
+    hidden_up_to: int = 0
+    needs: frozenset[Need] = frozenset()
+    equivalent: str | None = None
+
+    def is_visible(self, context: int, present: frozenset[Need] = frozenset()) -> bool:
+        """Whether it can change logits of `context` tokens in a run that has `present`."""
+        return self.equivalent is None and context > self.hidden_up_to and self.needs <= present
 
 
-FAULTS = (
-    Fault(
-        "factor-ignored",
-        "Low frequencies are not divided by the scaling factor: plain RoPE.",
-        (("factor = self.cfg.NTK_by_parts_factor", "factor = 1.0"),),
-    ),
-    Fault(
-        "original-is-n-ctx",
-        "n_ctx stands in for original_max_position_embeddings (TransformerLens 2.8.1-2.15.0).",
-        (("old_context_len = self.cfg.NTK_original_ctx_len", "old_context_len = self.cfg.n_ctx"),),
-    ),
-    Fault(
-        "low-high-swapped",
-        "low_freq_factor and high_freq_factor are exchanged.",
-        (
-            ("low_freq_factor = self.cfg.NTK_by_parts_low_freq_factor", "low_freq_factor = HIGH"),
-            ("high_freq_factor = self.cfg.NTK_by_parts_high_freq_factor", "high_freq_factor = LOW"),
-            ("= HIGH", "= self.cfg.NTK_by_parts_high_freq_factor"),
-            ("= LOW", "= self.cfg.NTK_by_parts_low_freq_factor"),
-        ),
-    ),
-)
+def needs_met_by(dtype: str) -> frozenset[Need]:
+    """What a fault finds wherever weights and activations are of `dtype`."""
+    met = {
+        Need.HALF: dtype != "float32",
+        Need.NOT_BFLOAT16: dtype != "bfloat16",
+        Need.NOT_FLOAT16: dtype != "float16",
+    }
+    return frozenset(need for need, is_met in met.items() if is_met)
 
 
-def plant(fault: Fault, tree: Path, folder: Path) -> Path:
+def in_family(family: str, *faults: Fault) -> tuple[Fault, ...]:
+    """The same faults, of that family."""
+    return tuple(replace(fault, family=family) for fault in faults)
+
+
+def edited_source(fault: Fault, tree: Path) -> str:
+    """The text of the fault's file in `tree`, with the mistake in it.
+
+    Raises:
+        ValueError: the source does not have the text to edit exactly once.
+    """
+    text = (tree / fault.file).read_text(encoding="utf-8")
+    for wanted, replacement in fault.edits:
+        if (count := text.count(wanted)) != 1:
+            raise ValueError(f"{fault.name}: {fault.file} has {wanted!r} {count} times, not once")
+        text = text.replace(wanted, replacement)
+    return text
+
+
+def plant(fault: Fault, tree: Path, folder: Path, *, is_linked: bool = False) -> Path:
     """Copies the package in `tree` into the new folder `folder`, with the mistake in it.
+
+    Args:
+        fault: the mistake.
+        tree: folder that contains `transformer_lens/`.
+        folder: where the copy is made.
+        is_linked: make hard links, on the same disk, of all files but the edited one. Whoever
+            edits such a copy further edits the fork.
 
     Returns:
         `folder`, which can be a subject.
@@ -57,16 +102,20 @@ def plant(fault: Fault, tree: Path, folder: Path) -> Path:
     Raises:
         ValueError: the source does not have the text to edit exactly once.
     """
+    text = edited_source(fault, tree)
     shutil.copytree(
         tree / "transformer_lens",
         folder / "transformer_lens",
         ignore=shutil.ignore_patterns("__pycache__"),
+        copy_function=_link if is_linked else shutil.copy2,
     )
-    source = folder / fault.file
-    text = source.read_text(encoding="utf-8")
-    for wanted, replacement in fault.edits:
-        if (count := text.count(wanted)) != 1:
-            raise ValueError(f"{fault.name}: {fault.file} has {wanted!r} {count} times, not once")
-        text = text.replace(wanted, replacement)
-    source.write_text(text, encoding="utf-8")
+    (folder / fault.file).unlink()
+    (folder / fault.file).write_text(text, encoding="utf-8")
     return folder
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)

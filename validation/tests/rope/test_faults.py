@@ -4,21 +4,40 @@ from pathlib import Path
 
 import pytest
 
-from validation.rope.faults import ATTENTION, FAULTS, Fault, plant
+from validation.rope.catalogue import find_fault
+from validation.rope.faults import (
+    ATTENTION,
+    GROUPED_ATTENTION,
+    TENSORS,
+    Fault,
+    Need,
+    needs_met_by,
+    plant,
+)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_changes_the_copy_alone(fault: Fault, fork: Path, tmp_path: Path) -> None:
-    """The tree stays as it is; the copy differs in the attention component only."""
-    before = (fork / ATTENTION).read_text(encoding="utf-8")
-    copy = plant(fault, fork, tmp_path / fault.name)
-    assert (fork / ATTENTION).read_text(encoding="utf-8") == before
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("low-high-swapped", ATTENTION),
+        ("kv-heads-tiled", GROUPED_ATTENTION),
+        ("padding-counted", TENSORS),
+    ],
+)
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_fault_changes_the_copy_alone(
+    name: str, file: Path, is_linked: bool, fork: Path, tmp_path: Path
+) -> None:
+    """The tree stays as it is; the copy differs in the fault's file only."""
+    before = (fork / file).read_text(encoding="utf-8")
+    copy = plant(find_fault(name), fork, tmp_path / name, is_linked=is_linked)
+    assert (fork / file).read_text(encoding="utf-8") == before
     changed = [
         path.relative_to(copy)
         for path in (copy / "transformer_lens").rglob("*.py")
         if path.read_bytes() != (fork / path.relative_to(copy)).read_bytes()
     ]
-    assert changed == [ATTENTION]
+    assert changed == [file]
 
 
 def test_a_source_without_the_text_is_refused(fork: Path, tmp_path: Path) -> None:
@@ -26,3 +45,20 @@ def test_a_source_without_the_text_is_refused(fork: Path, tmp_path: Path) -> Non
     fault = Fault("stale", "Nothing.", (("no such text", ""),))
     with pytest.raises(ValueError, match=r"stale: .* has 'no such text' 0 times, not once"):
         plant(fault, fork, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_dtype_meets_needs() -> None:
+    """A table that passes through bfloat16 is nobody's mistake in a bfloat16 model."""
+    assert needs_met_by("float32") == {Need.NOT_BFLOAT16, Need.NOT_FLOAT16}
+    assert needs_met_by("bfloat16") == {Need.HALF, Need.NOT_FLOAT16}
+    assert needs_met_by("float16") == {Need.HALF, Need.NOT_BFLOAT16}
+
+
+def test_what_a_fault_needs_decides_where_it_is_visible() -> None:
+    """Enough positions and everything needed; never where it is equivalent."""
+    fault = Fault("late", "Late.", (), hidden_up_to=2048, needs=frozenset({Need.CHUNKS}))
+    assert not fault.is_visible(2048, frozenset(Need))
+    assert not fault.is_visible(2049)
+    assert fault.is_visible(2049, frozenset({Need.CHUNKS}))
+    assert not Fault("same", "Same.", (), equivalent="it is").is_visible(2049)

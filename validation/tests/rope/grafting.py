@@ -1,0 +1,170 @@
+"""A process that tries every fault on one tiny model: `python -m ...grafting TREE FOLDER`.
+
+Importing a planted tree takes seconds; here the tree is imported once, and each fault's functions
+get the code of its edited source, and their own back. `FOLDER` holds the tiny checkpoints.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from validation.rope.catalogue import FAULTS
+from validation.rope.faults import Fault, Need, edited_source, needs_met_by
+from validation.rope.perturbations import Quantity, perturbation
+
+WHOLE = 256
+"""Tokens of a prompt that sees every fault which needs nothing."""
+
+SOUND = "sound"
+
+PERTURBATIONS = tuple(perturbation(quantity, size) for quantity in Quantity for size in (0.0, 1e-6))
+
+SITUATIONS = (Need.CHUNKS, Need.PADDING, Need.HALF, Need.BOUNDARY)
+
+_CHUNK = 100
+_LONG_CHUNK = 1100
+
+Logits = Float[Tensor, "batch pos vocab"]
+
+
+def main(tree: Path, folder: Path) -> None:
+    """Prints, as JSON by fault, in which runs the logits differ from the sound tree's."""
+    logging.disable()
+    laboratory = Laboratory(folder)
+    seen = {}
+    for fault in (*FAULTS, *PERTURBATIONS):
+        for run in runs_for(fault):
+            laboratory.sound(run)
+    for fault in (*FAULTS, *PERTURBATIONS):
+        with grafted(fault, tree):
+            seen[fault.name] = {name: laboratory.differs(name) for name in runs_for(fault)}
+    # Last: what the grafts left behind would show here.
+    seen[SOUND] = {f"{WHOLE}": laboratory.differs(f"{WHOLE}")}
+    json.dump(seen, sys.stdout)
+
+
+def runs_for(fault: Fault) -> tuple[str, ...]:
+    """Which runs decide whether the fault is what it says it is."""
+    if fault.equivalent:
+        return (f"{WHOLE}", *(f"{WHOLE}+{need.name}" for need in SITUATIONS))
+    needs = "".join(f"+{need.name}" for need in fault.needs & set(SITUATIONS))
+    if fault.hidden_up_to:
+        return (f"{fault.hidden_up_to}{needs}", f"{fault.hidden_up_to + 1}{needs}")
+    if Need.NOT_BFLOAT16 in fault.needs:
+        return (f"{WHOLE}", f"{WHOLE}+{Need.HALF.name}")
+    return (f"{WHOLE}", f"{WHOLE}{needs}") if needs else (f"{WHOLE}",)
+
+
+def present_in(run: str) -> frozenset[Need]:
+    """What a fault finds in that run."""
+    _, _, need = run.partition("+")
+    dtype = "bfloat16" if need == Need.HALF.name else "float32"
+    return needs_met_by(dtype) | ({Need[need]} if need else set())
+
+
+@contextmanager
+def grafted(fault: Fault, tree: Path) -> Iterator[None]:
+    """The imported tree with the fault's code in its functions."""
+    live = sys.modules[".".join(fault.file.with_suffix("").parts)]
+    edited = ModuleType(live.__name__)
+    edited.__package__ = live.__package__
+    exec(compile(edited_source(fault, tree), str(fault.file), "exec"), vars(edited))
+    functions = _functions(live)
+    own: dict[str, CodeType] = {name: found.__code__ for name, found in functions.items()}
+    for name, found in _functions(edited).items():
+        # Its globals and its cell for super() stay the live module's.
+        functions[name].__code__ = found.__code__
+    try:
+        yield
+    finally:
+        for name, code in own.items():
+            functions[name].__code__ = code
+
+
+def _functions(module: ModuleType) -> dict[str, FunctionType]:
+    """The functions and methods that `module` itself defines."""
+    owners: list[Any] = [module]
+    owners += [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and item.__module__ == module.__name__
+    ]
+    return {
+        f"{owner.__name__}.{name}": item
+        for owner in owners
+        for name, item in vars(owner).items()
+        if isinstance(item, FunctionType) and item.__module__ == module.__name__
+    }
+
+
+class Laboratory:
+    """Runs of a tiny model, and what the sound tree gave in them."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformer_lens import HookedTransformer
+
+        self._load = HookedTransformer.from_pretrained_no_processing
+        self._folder = folder
+        self._sound: dict[str, Logits] = {}
+
+    def sound(self, run: str) -> Logits:
+        """Logits of the sound tree; to be asked for before the first graft."""
+        if run not in self._sound:
+            self._sound[run] = self._logits(run)
+        return self._sound[run]
+
+    def differs(self, run: str) -> bool:
+        """Whether the logits are others than the sound tree's, or there are none."""
+        try:
+            return not torch.equal(self._logits(run), self._sound[run])
+        except (IndexError, RuntimeError):  # rows that are missing, shapes that do not fit
+            return True
+
+    def _logits(self, run: str) -> Logits:
+        length, _, need = run.partition("+")
+        is_boundary = need == Need.BOUNDARY.name
+        dtype = torch.bfloat16 if need == Need.HALF.name else torch.float32
+        path = self._folder / ("boundary" if is_boundary else "plain")
+        model = self._load(str(path), dtype=dtype)
+        tokens = torch.randint(64, (1, int(length)), generator=torch.manual_seed(0))
+        with torch.no_grad():
+            if need == Need.CHUNKS.name:
+                return _in_chunks(model, tokens)
+            if need == Need.PADDING.name:
+                return _padded(model, tokens)
+            logits: Logits = model(tokens)
+            return logits
+
+
+def _in_chunks(model: Any, tokens: Int[Tensor, "1 pos"]) -> Logits:
+    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
+    cache = TransformerLensKeyValueCache.init_cache(model.cfg, "cpu", 1)
+    size = _LONG_CHUNK if tokens.shape[1] > WHOLE else _CHUNK
+    parts = []
+    for start in range(0, tokens.shape[1], size):
+        chunk = tokens[:, start : start + size]
+        mask = torch.ones_like(chunk)
+        parts.append(model(chunk, past_kv_cache=cache, attention_mask=mask))
+    return torch.cat(parts, 1)
+
+
+def _padded(model: Any, tokens: Int[Tensor, "1 pos"]) -> Logits:
+    """Two rows, the second of which begins with padding; the logits of what is no padding."""
+    mask = torch.ones(2, tokens.shape[1], dtype=torch.int64)
+    mask[1, : tokens.shape[1] // 3] = 0
+    logits: Logits = model(tokens.expand(2, -1), attention_mask=mask)
+    return logits[mask.bool()][None]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
