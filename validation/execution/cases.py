@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import subprocess
 from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from transformer_lens_fork.bases import REPOSITORY, Base
 from transformer_lens_fork.errors import InputError
@@ -14,12 +16,14 @@ from validation.models.checkpoints import Checkpoint
 from validation.models.hashing import files_sha256
 from validation.models.prompts import Prompt
 from validation.models.reference import EAGER, SDPA
-from validation.models.trees import Tree
+from validation.models.trees import STOCK, Tree
 
 _CHUNK_LOGITS = 2**25
 """Logits held at a time, of each model: 128 MiB in fp32."""
 
 _MAX_CHUNK = 1024
+
+_WITHOUT_MASK_BUFFERS = Version("3.5.0")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Request:
         prompt: at least as many tokens as the largest context.
         seed: of torch's generators and of random prompts.
         threads: of torch, on CPU.
+        memory_bytes: what one process may take.
     """
 
     checkpoint: Checkpoint
@@ -47,20 +52,36 @@ class Request:
     prompt: Prompt
     seed: int
     threads: int
+    memory_bytes: int
 
     @property
     def chunk(self) -> int:
         """Positions whose logits are compared at a time."""
-        return max(1, min(_MAX_CHUNK, _CHUNK_LOGITS // self.checkpoint.vocab_size))
+        return max(1, min(_MAX_CHUNK, _CHUNK_LOGITS // self.checkpoint.shape.vocab))
+
+    def n_ctx(self, tree: Tree) -> int | None:
+        """Context length for a tree that is given its configuration, if not the checkpoint's."""
+        # They hold n_ctx x n_ctx bools a layer: 17 GB each for Llama 3.1's 131,072 positions.
+        if tree.name == STOCK and Version(self.base.version) < _WITHOUT_MASK_BUFFERS:
+            return self.contexts[-1]
+        return None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One subject at one dtype and context."""
+    """One subject at one dtype and context.
+
+    Attributes:
+        tree: the subject.
+        dtype: of weights and activations.
+        context: tokens.
+        prefill: tokens a forward.
+    """
 
     tree: Tree
     dtype: DtypeName
     context: int
+    prefill: int
 
 
 @dataclass(frozen=True)
@@ -71,11 +92,15 @@ class Surroundings:
         harness_sha256: over the harness' code that loads, runs, compares and judges.
         packages: versions by name.
         settings: hardware and torch settings.
+        git_commit: this repository's commit, "unknown" without git; no part of a case's key.
+        git_dirty: whether files differ from it; no part of a case's key.
     """
 
     harness_sha256: str
     packages: dict[str, str]
     settings: dict[str, str]
+    git_commit: str
+    git_dirty: bool
 
     @classmethod
     def of(cls, device: str) -> "Surroundings":
@@ -83,7 +108,14 @@ class Surroundings:
         package = REPOSITORY / "validation"
         parts = ("models", "execution", "judgement")
         code = [path for part in parts for path in (package / part).glob("*.py")]
-        return cls(files_sha256(package, code), installed_packages(), describe_arithmetic(device))
+        commit, is_dirty = _git_state()
+        return cls(
+            harness_sha256=files_sha256(package, code),
+            packages=installed_packages(),
+            settings=describe_arithmetic(device),
+            git_commit=commit,
+            git_dirty=is_dirty,
+        )
 
 
 def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
@@ -98,6 +130,9 @@ def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
         "dtype": case.dtype,
         "device": request.device,
         "context": case.context,
+        "prefill": case.prefill,
+        "n_layers": request.checkpoint.shape.layers,
+        "n_ctx": request.n_ctx(case.tree),
         "attention": [EAGER, SDPA],
         "chunk": request.chunk,
         "seed": request.seed,
@@ -141,3 +176,16 @@ def refuse_missing_device(device: str) -> None:
         )
     if int(device.partition(":")[2] or 0) >= count:
         raise InputError(f"--device: {device!r} is asked for and there are {count} CUDA devices.")
+
+
+def _git_state() -> tuple[str, bool]:
+    """This repository's commit, and whether files differ from it; ("unknown", True) without git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(REPOSITORY), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return "unknown", True

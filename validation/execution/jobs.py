@@ -13,6 +13,18 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Forward(_Message):
+    """How one context is run.
+
+    Attributes:
+        context: tokens.
+        prefill: tokens a forward; fewer than `context` go through the KV cache in turn.
+    """
+
+    context: int
+    prefill: int
+
+
 class Job(_Message):
     """What both kinds of worker need.
 
@@ -20,27 +32,35 @@ class Job(_Message):
         checkpoint: folder with `config.json` and safetensors.
         dtype: of weights and activations.
         device: where the model runs.
-        contexts: tokens of context, each run as one forward, in this order.
+        forwards: the contexts, in this order.
         chunk: positions whose logits are compared at a time.
         threads: of torch, on CPU.
         seed: of torch's generators.
         scratch: folder for hidden states and metrics; `tokens.npy` is in it.
+        probe_tokens: tokens of the prompt on which the stages are probed before the contexts; None
+            for no probes.
     """
 
     checkpoint: Path
     dtype: DtypeName
     device: DeviceName
-    contexts: tuple[int, ...]
+    forwards: tuple[Forward, ...]
     chunk: int
     threads: int
     seed: int
     scratch: Path
+    probe_tokens: int | None = None
 
 
 class ReferenceJob(Job):
-    """Run `transformers`, and measure its floor."""
+    """Run `transformers`, and measure its floor.
+
+    Attributes:
+        rope_theta: base of the frequencies, for RoPE without scaling.
+    """
 
     kind: Literal["reference"] = "reference"
+    rope_theta: float
 
 
 class SubjectJob(Job):
@@ -108,6 +128,11 @@ def head_path(scratch: Path) -> Path:
     return scratch / "head.safetensors"
 
 
-def metrics_path(scratch: Path, who: str, context: int) -> Path:
-    """`PositionMetrics` of `who`: `floor`, or a subject's label."""
-    return scratch / f"metrics-{who}-{context}.npz"
+def reference_metrics_path(scratch: Path, context: int) -> Path:
+    """`ReferenceMetrics` of one context."""
+    return scratch / f"reference-{context}.npz"
+
+
+def subject_metrics_path(scratch: Path, context: int) -> Path:
+    """`PositionMetrics` of the subject that ran last."""
+    return scratch / f"subject-{context}.npz"

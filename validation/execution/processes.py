@@ -35,7 +35,7 @@ def run_worker(
     """Runs `job` in a process of its own.
 
     Args:
-        job: what to run. A subject's tree comes first on the worker's import path.
+        job: what to run.
         log: file that receives what the worker and its libraries print.
 
     Yields:
@@ -47,18 +47,19 @@ def run_worker(
     job_file = job.scratch / f"{job.kind}.job.json"
     job_file.write_text(job.model_dump_json(), encoding="utf-8")
     log.parent.mkdir(parents=True, exist_ok=True)
-    missing = set(job.contexts)
+    missing = {forward.context for forward in job.forwards}
     read_end, write_end = os.pipe()
     with log.open("ab") as output:
         start = output.tell()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "validation.execution.worker", str(job_file)],
+                # -P: a `validation` or `torch` in the current directory must not stand in for ours.
+                [sys.executable, "-P", "-m", "validation.execution.worker", str(job_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=(write_end,),
-                env=_environment(job, write_end),
+                env=_environment(write_end),
             )
         finally:
             os.close(write_end)
@@ -82,10 +83,8 @@ def run_worker(
         raise WorkerDied(f"{_describe(status)}: {_last_lines(log, start)}")
 
 
-def _environment(job: ReferenceJob | SubjectJob, descriptor: int) -> dict[str, str]:
+def _environment(descriptor: int) -> dict[str, str]:
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    if isinstance(job, SubjectJob):
-        paths.insert(0, str(job.tree))
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,6 +1,5 @@
 """Runs the cases of a request: a reference process for each dtype, then a process for each tree."""
 
-import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,24 +10,34 @@ from typing import Protocol
 import numpy as np
 
 from transformer_lens_fork.atomic import building_folder
-from transformer_lens_fork.bases import REPOSITORY
 from validation.execution.cases import Case, Request, Surroundings, case_key
+from validation.execution.floors import CHANNEL_FLOOR, KERNEL_FLOOR
 from validation.execution.jobs import (
     DtypeName,
+    Forward,
     Measured,
     Progress,
     ReferenceJob,
     Refused,
     SubjectJob,
-    metrics_path,
+    reference_metrics_path,
+    subject_metrics_path,
 )
+from validation.execution.plan import CasePlan, measure_machine, plan_case
 from validation.execution.processes import WorkerDied, run_worker
-from validation.execution.worker import FLOOR, SUBJECT
-from validation.judgement.metrics import PositionMetrics
+from validation.judgement.floor import ReferenceMetrics
+from validation.judgement.metrics import Errors, PositionMetrics
 from validation.judgement.verdict import Judgement, Verdict, judge
-from validation.models.reference import EAGER, SDPA
+from validation.models.reference import EAGER
 from validation.models.trees import STOCK, Tree
-from validation.reporting.results import BinRecord, Provenance, Result, ResultStore, SlopeRecord
+from validation.reporting.results import (
+    BinRecord,
+    FirstDiffering,
+    Provenance,
+    Result,
+    ResultStore,
+    SlopeRecord,
+)
 
 
 class Watcher(Protocol):
@@ -50,15 +59,17 @@ def run_cases(request: Request, store: ResultStore, watcher: Watcher) -> list[Re
     surroundings = Surroundings.of(request.device)
     results = []
     for dtype in request.dtypes:
-        pending: dict[Tree, list[int]] = {}
+        machine = measure_machine(request.memory_bytes, dtype, request.device)
+        plans = [plan_case(request, dtype, context, machine) for context in request.contexts]
+        pending: dict[Tree, list[CasePlan]] = {}
         for tree in request.trees:
-            for context in request.contexts:
-                key = case_key(request, Case(tree, dtype, context), surroundings)
-                if result := store.finished(key):
+            for plan in plans:
+                case = Case(tree, dtype, plan.context, plan.prefill)
+                if result := store.finished(case_key(request, case, surroundings)):
                     watcher.result(result, is_new=False)
                     results.append(result)
                 else:
-                    pending.setdefault(tree, []).append(context)
+                    pending.setdefault(tree, []).append(plan)
         if pending:
             with building_folder(store.folder) as scratch:
                 batch = _Batch(
@@ -77,7 +88,7 @@ class _Batch:
 
     request: Request
     dtype: DtypeName
-    pending: dict[Tree, list[int]]
+    pending: dict[Tree, list[CasePlan]]
     surroundings: Surroundings
     scratch: Path
     folder: Path
@@ -85,19 +96,26 @@ class _Batch:
 
     def run(self) -> Iterator[Result]:
         np.save(self.scratch / "tokens.npy", self.request.prompt.tokens)
-        contexts = sorted({context for pending in self.pending.values() for context in pending})
-        references, death = self._run_reference(contexts)
+        plans = {plan.context: plan for pending in self.pending.values() for plan in pending}
+        fitting = [plans[context] for context in sorted(plans) if plans[context].refusal is None]
+        references, death = self._run_reference(fitting)
         for tree, pending in self.pending.items():
-            yield from self._run_tree(tree, [c for c in pending if c in references], references)
-            for context in pending:
-                if context not in references:
+            measured = [plan for plan in pending if plan.context in references]
+            yield from self._run_tree(tree, measured, references)
+            for plan in pending:
+                if plan.refusal is not None:
+                    yield self._result(tree, plan, Verdict.TOO_LARGE, plan.refusal)
+                elif plan.context not in references:
                     reason = f"the reference worker {death}"
-                    yield self._result(Case(tree, self.dtype, context), Verdict.DIED, reason)
+                    yield self._result(tree, plan, Verdict.DIED, reason)
 
-    def _run_reference(self, contexts: list[int]) -> tuple[dict[int, Measured], str]:
+    def _run_reference(self, plans: list[CasePlan]) -> tuple[dict[int, Measured], str]:
         """What was measured, and how the worker died if not all was."""
-        job = ReferenceJob.model_validate(self._job_fields(contexts))
         measured: dict[int, Measured] = {}
+        if not plans:
+            return measured, ""
+        theta = self.request.checkpoint.rope.theta
+        job = ReferenceJob.model_validate({**self._job_fields(plans), "rope_theta": theta})
         try:
             for event in run_worker(job, self._log("reference")):
                 if isinstance(event, Progress):
@@ -109,45 +127,43 @@ class _Batch:
         return measured, ""
 
     def _run_tree(
-        self, tree: Tree, contexts: list[int], references: dict[int, Measured]
+        self, tree: Tree, plans: list[CasePlan], references: dict[int, Measured]
     ) -> Iterator[Result]:
         # A death costs the case it hit; the others get a new process.
-        while contexts:
-            job = self._subject_job(tree, contexts)
+        left = {plan.context: plan for plan in plans}
+        while left:
+            job = self._subject_job(tree, list(left.values()))
             try:
                 for event in run_worker(job, self._log(tree.name)):
                     if isinstance(event, Progress):
                         self.watcher.progress(f"{tree.name} {self.dtype}", event)
                     elif isinstance(event, Measured):
-                        contexts.remove(event.context)
-                        yield self._judge(tree, event, references[event.context])
+                        plan = left.pop(event.context)
+                        yield self._judge(tree, plan, event, references[event.context])
                     elif isinstance(event, Refused):
-                        for context in contexts:
-                            case = Case(tree, self.dtype, context)
-                            yield self._result(case, Verdict.REFUSED, event.reason)
+                        for plan in left.values():
+                            yield self._result(tree, plan, Verdict.REFUSED, event.reason)
                         return
             except WorkerDied as death:
-                case = Case(tree, self.dtype, contexts.pop(0))
-                yield self._result(case, Verdict.DIED, f"the worker {death}")
+                plan = left.pop(next(iter(left)))
+                yield self._result(tree, plan, Verdict.DIED, f"the worker {death}")
 
-    def _subject_job(self, tree: Tree, contexts: list[int]) -> SubjectJob:
-        is_stock = tree.name == STOCK
-        fields = self._job_fields(contexts) | {
+    def _subject_job(self, tree: Tree, plans: list[CasePlan]) -> SubjectJob:
+        fields = self._job_fields(plans) | {
             "tree": tree.path,
             "loads_itself": tree.loads_itself,
-            "is_stock": is_stock,
-            # Releases before 3.5.0 hold n_ctx x n_ctx mask buffers: no more than stock needs.
-            "n_ctx": self.request.contexts[-1] if is_stock else None,
+            "is_stock": tree.name == STOCK,
+            "n_ctx": self.request.n_ctx(tree),
         }
         return SubjectJob.model_validate(fields)
 
-    def _job_fields(self, contexts: list[int]) -> dict[str, object]:
+    def _job_fields(self, plans: list[CasePlan]) -> dict[str, object]:
         request = self.request
         return {
             "checkpoint": request.checkpoint.path,
             "dtype": self.dtype,
             "device": request.device,
-            "contexts": tuple(contexts),
+            "forwards": tuple(Forward(context=p.context, prefill=p.prefill) for p in plans),
             "chunk": request.chunk,
             "threads": request.threads,
             "seed": request.seed,
@@ -158,17 +174,17 @@ class _Batch:
         name = "".join(letter if letter.isalnum() else "-" for letter in who).strip("-")
         return self.folder / "logs" / f"{name}-{self.dtype}.log"
 
-    def _judge(self, tree: Tree, measured: Measured, reference: Measured) -> Result:
-        context = measured.context
-        metrics = PositionMetrics.load(metrics_path(self.scratch, SUBJECT, context))
-        floor = PositionMetrics.load(metrics_path(self.scratch, FLOOR, context))
-        judgement = judge(metrics, floor)
+    def _judge(self, tree: Tree, plan: CasePlan, measured: Measured, reference: Measured) -> Result:
+        metrics = PositionMetrics.load(subject_metrics_path(self.scratch, plan.context))
+        itself = ReferenceMetrics.load(reference_metrics_path(self.scratch, plan.context))
+        judgement = judge(metrics, itself)
         return self._result(
-            Case(tree, self.dtype, context),
+            tree,
+            plan,
             judgement.verdict,
             judgement.reason,
             notes=measured.notes,
-            **_figures(metrics, floor, judgement),
+            **_figures(metrics, itself, judgement),
             seconds=measured.seconds,
             peak_memory_bytes=measured.peak_memory_bytes,
             reference_seconds=reference.seconds,
@@ -177,63 +193,71 @@ class _Batch:
 
     def _result(
         self,
-        case: Case,
+        tree: Tree,
+        plan: CasePlan,
         verdict: Verdict,
         reason: str,
         notes: tuple[str, ...] = (),
         **figures: object,
     ) -> Result:
         request = self.request
-        warning = (case.tree.warning,) if case.tree.warning else ()
+        warning = (tree.warning,) if tree.warning else ()
         return Result.model_validate(
             {
-                "subject": case.tree.name,
+                "subject": tree.name,
                 "base": request.base.name,
                 "checkpoint": request.checkpoint.name,
-                "dtype": case.dtype,
+                "dtype": self.dtype,
                 "device": request.device,
-                "context": case.context,
+                "context": plan.context,
+                "prefill": plan.prefill,
                 "verdict": verdict.name,
                 "reason": reason,
                 "notes": (*warning, *notes),
-                "provenance": self._provenance(case),
+                "planned_peak_memory_bytes": plan.subject_bytes,
+                "planned_reference_peak_memory_bytes": plan.reference_bytes,
+                "provenance": self._provenance(tree, plan),
                 **figures,
             }
         )
 
-    def _provenance(self, case: Case) -> Provenance:
-        request = self.request
-        commit, is_dirty = _git_state()
+    def _provenance(self, tree: Tree, plan: CasePlan) -> Provenance:
+        request, surroundings = self.request, self.surroundings
+        case = Case(tree, self.dtype, plan.context, plan.prefill)
         return Provenance(
-            case_key=case_key(request, case, self.surroundings),
-            harness_sha256=self.surroundings.harness_sha256,
-            git_commit=commit,
-            git_dirty=is_dirty,
-            tree_sha256=case.tree.sha256,
-            series_sha256=case.tree.series_sha256,
+            case_key=case_key(request, case, surroundings),
+            harness_sha256=surroundings.harness_sha256,
+            git_commit=surroundings.git_commit,
+            git_dirty=surroundings.git_dirty,
+            tree_sha256=tree.sha256,
+            series_sha256=tree.series_sha256,
             sdist_sha256=request.base.sdist_sha256,
             checkpoint_sha256=request.checkpoint.sha256,
-            prompt_sha256=request.prompt.sha256(case.context),
+            layers=request.checkpoint.shape.layers,
+            prompt_sha256=request.prompt.sha256(plan.context),
             prompt_source=request.prompt.source,
             reference_attention=EAGER,
-            floor=f"{SDPA} against {EAGER}, same process",
+            floor=f"{KERNEL_FLOOR}; {CHANNEL_FLOOR}",
             seed=request.seed,
             chunk=request.chunk,
-            packages=self.surroundings.packages,
-            settings=self.surroundings.settings,
+            packages=surroundings.packages,
+            settings=surroundings.settings,
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
 
 def _figures(
-    metrics: PositionMetrics, floor: PositionMetrics, judgement: Judgement
+    metrics: PositionMetrics, itself: ReferenceMetrics, judgement: Judgement
 ) -> dict[str, object]:
     slope = judgement.slope
+    floor = itself.pooled
     return {
         "logits_total": metrics.positions * metrics.vocab,
         "logits_differing": int(metrics.differing.sum()),
+        "first_differing": _first_differing(metrics),
         "parity_ratio": _finite(judgement.parity_ratio),
         "parity_ratio_by_bin": tuple(_finite(bin_.ratio) for bin_ in judgement.bins),
+        "power_ratio": _finite(judgement.power_ratio),
         "bins": tuple(
             BinRecord(
                 start=bin_.start,
@@ -244,31 +268,34 @@ def _figures(
                 mean_abs=_finite(bin_.mean_abs),
                 floor_mean_abs=bin_.floor_mean_abs,
                 max_abs=_finite(bin_.max_abs),
+                ratio_interval=bin_.ratio_interval,
             )
             for bin_ in judgement.bins
         ),
         "slope": SlopeRecord(**asdict(slope)) if slope else None,
         "max_abs": _finite(float(metrics.abs_max.max())),
-        "mean_abs": _finite(float(metrics.abs_sum.mean()) / metrics.vocab),
-        "floor_mean_abs": float(floor.abs_sum.mean()) / floor.vocab,
+        "mean_abs": _finite(_mean_abs(metrics)),
+        "floor_mean_abs": _mean_abs(floor),
+        "floors": {name: _mean_abs(errors) for name, errors in itself.floors.items()},
         "kl_mean": _finite(float(metrics.kl.mean())),
         "top1_agreement": judgement.top1_agreement,
         "top1_counted": judgement.top1_counted,
     }
 
 
+def _first_differing(metrics: PositionMetrics) -> FirstDiffering | None:
+    if not len(metrics.first_differing):
+        return None
+    position, token = metrics.first_differing.tolist()
+    reference, subject = metrics.first_values.tolist()
+    return FirstDiffering(
+        position=position, token=token, reference=reference, subject=_finite(subject)
+    )
+
+
+def _mean_abs(errors: Errors) -> float:
+    return float(errors.abs_sum.mean()) / errors.vocab
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
-
-
-def _git_state() -> tuple[str, bool]:
-    """This repository's commit, and whether files differ from it; ("unknown", True) without git."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(REPOSITORY), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        return "unknown", True

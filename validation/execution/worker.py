@@ -3,22 +3,25 @@
 It loads one model, runs the job's contexts, and tells the parent how each went.
 """
 
+import ctypes
 import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.events import Reporter
+from validation.execution.floors import linear, measure_floors
 from validation.execution.jobs import (
     AnyJob,
     Job,
@@ -28,13 +31,11 @@ from validation.execution.jobs import (
     Refused,
     SubjectJob,
     head_path,
-    metrics_path,
     reference_hidden_path,
+    reference_metrics_path,
+    subject_metrics_path,
 )
-from validation.judgement.metrics import Head, stream_metrics
-
-SUBJECT = "subject"
-FLOOR = "floor"
+from validation.judgement.metrics import Stream, stream_metrics
 
 _PREFIX = 32
 """Tokens on which a subject's whole forward is compared with its measured parts."""
@@ -52,26 +53,30 @@ def main(job_file: str) -> None:
 
 
 def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
-    from validation.models.reference import EAGER, SDPA, final_hidden, load_reference
+    from validation.models.reference import EAGER, final_hidden, load_reference
 
     model = load_reference(job.checkpoint, getattr(torch, job.dtype), job.device)
     weight = model.lm_head.weight.detach()
     save_file({"weight": weight.cpu().contiguous()}, head_path(job.scratch))
-    head = _linear(weight)
-    for context in job.contexts:
-        tokens = _tokens(job, context)
+    if job.probe_tokens:
+        from validation.execution.probe_reference import probe_reference
+
+        probe_reference(model, _tokens(job, job.probe_tokens), job)
+    _return_freed_memory()
+    for forward in job.forwards:
+        tokens = _tokens(job, forward.context)
+        on_layer = _layers_to(reporter, f"{forward.context} {EAGER}")
         with _Meter(job.device) as meter:
-            hidden = final_hidden(model, tokens, EAGER, _layers_to(reporter, f"{context} {EAGER}"))
+            hidden = final_hidden(model, tokens, EAGER, on_layer, forward.prefill)
         # Under another name until whole: a later worker must not read half of it.
-        path = reference_hidden_path(job.scratch, context)
+        path = reference_hidden_path(job.scratch, forward.context)
         save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
-        reordered = final_hidden(model, tokens, SDPA, _layers_to(reporter, f"{context} {SDPA}"))
-        floor = stream_metrics(hidden, head, reordered, head, job.chunk)
-        if floor.nonfinite.any():
-            raise ValueError(f"the floor's logits at {context} tokens are not finite")
-        floor.save(metrics_path(job.scratch, FLOOR, context))
-        reporter.send(meter.measured(context))
+        told = partial(_layers_to, reporter)
+        metrics = measure_floors(model, hidden, tokens, job, told)
+        metrics.save(reference_metrics_path(job.scratch, forward.context))
+        reporter.send(meter.measured(forward.context))
+        del hidden
 
 
 def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
@@ -79,29 +84,33 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
 
     try:
         subject = load_subject(job)
-        subject.refuse_another_forward(_tokens(job, min(job.contexts[0], _PREFIX)))
+        # The tree's import may have changed them.
+        fix_arithmetic(job.threads, job.seed)
+        shortest = min(forward.context for forward in job.forwards) if job.forwards else _PREFIX
+        subject.refuse_another_forward(_tokens(job, min(shortest, _PREFIX)))
     except SubjectRefused as refusal:
         reporter.send(Refused(reason=str(refusal)))
         return
-    head = _linear(load_file(head_path(job.scratch))["weight"].to(job.device))
-    for context in job.contexts:
+    head = linear(load_file(head_path(job.scratch))["weight"].to(job.device))
+    if job.probe_tokens:
+        from validation.execution.probe_subject import probe_subject
+
+        probe_subject(subject, _tokens(job, job.probe_tokens), head, job)
+    _return_freed_memory()
+    for forward in job.forwards:
+        context = forward.context
+        on_layer = _layers_to(reporter, str(context))
         with _Meter(job.device) as meter:
-            hidden = subject.final_hidden(_tokens(job, context), _layers_to(reporter, str(context)))
+            hidden = subject.final_hidden(_tokens(job, context), on_layer, forward.prefill)
         reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
-        metrics = stream_metrics(reference.to(job.device), head, hidden, subject.head, job.chunk)
-        metrics.save(metrics_path(job.scratch, SUBJECT, context))
+        expected = Stream(reference.to(job.device), head)
+        metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
+        metrics.save(subject_metrics_path(job.scratch, context))
         reporter.send(meter.measured(context, subject.notes))
 
 
 def _layers_to(reporter: Reporter, what: str) -> Callable[[int, int], None]:
     return lambda done, total: reporter.send(Progress(what=what, done=done, total=total))
-
-
-def _linear(weight: Float[Tensor, "vocab d_model"]) -> Head:
-    def head(hidden: Float[Tensor, "1 chunk d_model"]) -> Float[Tensor, "1 chunk vocab"]:
-        return F.linear(hidden, weight)
-
-    return head
 
 
 def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
@@ -139,6 +148,12 @@ class _Meter:
             peak_memory_bytes=self._peak,
             notes=notes,
         )
+
+
+def _return_freed_memory() -> None:
+    """What loading used and freed must not count as the first forward's."""
+    with suppress(AttributeError, OSError):  # glibc's alone
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_peak_memory() -> None:

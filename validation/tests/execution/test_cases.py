@@ -18,17 +18,18 @@ from validation.execution.cases import (
 )
 from validation.models.checkpoints import Checkpoint, Llama3Rope
 from validation.models.prompts import Prompt
+from validation.models.shapes import Shape
 from validation.models.trees import Tree
 
 TREE = Tree("fork", Path("fork"), "a" * 64, "b" * 64, loads_itself=True)
+SHAPE = Shape(2, 144, 192, 6, 2, 48, 320, is_tied=False)
 REQUEST = Request(
     checkpoint=Checkpoint(
         name="tiny",
         path=Path("tiny"),
         sha256="c" * 64,
         positions=4096,
-        vocab_size=320,
-        n_layers=2,
+        shape=SHAPE,
         rope=Llama3Rope(1e6, 4.0, 2.0, 8.0, 4096),
         has_tokenizer=False,
     ),
@@ -40,21 +41,29 @@ REQUEST = Request(
     prompt=Prompt(np.arange(128), "counting"),
     seed=0,
     threads=2,
+    memory_bytes=2**33,
 )
-CASE = Case(TREE, "float32", 64)
-SURROUNDINGS = Surroundings("d" * 64, {"torch": "2.13.0"}, {"threads": "2"})
+CASE = Case(TREE, "float32", 64, 64)
+SURROUNDINGS = Surroundings("d" * 64, {"torch": "2.13.0"}, {"threads": "2"}, "c0ffee", False)
+
+
+def with_shape(layers: int = SHAPE.layers, vocab: int = SHAPE.vocab) -> Checkpoint:
+    """The checkpoint with another size."""
+    return replace(REQUEST.checkpoint, shape=replace(SHAPE, layers=layers, vocab=vocab))
 
 
 @pytest.mark.parametrize(
     ("request_", "case", "surroundings"),
     [
         (replace(REQUEST, checkpoint=replace(REQUEST.checkpoint, sha256="e" * 64)), CASE, None),
-        (replace(REQUEST, checkpoint=replace(REQUEST.checkpoint, vocab_size=2**20)), CASE, None),
+        (replace(REQUEST, checkpoint=with_shape(vocab=2**20)), CASE, None),
+        (replace(REQUEST, checkpoint=with_shape(layers=1)), CASE, None),
         (replace(REQUEST, device="cuda"), CASE, None),
         (replace(REQUEST, base=get_base("v2.8.0")), CASE, None),
         (replace(REQUEST, seed=1), CASE, None),
         (replace(REQUEST, prompt=Prompt(np.arange(128) + 1, "counting")), CASE, None),
         (REQUEST, replace(CASE, context=128), None),
+        (REQUEST, replace(CASE, prefill=32), None),
         (REQUEST, replace(CASE, dtype="bfloat16"), None),
         (REQUEST, replace(CASE, tree=replace(TREE, sha256="e" * 64)), None),
         (REQUEST, replace(CASE, tree=replace(TREE, name="stock")), None),
@@ -79,14 +88,17 @@ def test_other_cases_of_a_run_do_not_matter() -> None:
         contexts=(64, 128, 256),
         dtypes=("float32", "float16"),
         prompt=Prompt(np.arange(256), "counting"),
+        memory_bytes=2**34,
     )
+    elsewhere = replace(SURROUNDINGS, git_commit="decaf", git_dirty=True)
+    assert case_key(REQUEST, CASE, elsewhere) == case_key(REQUEST, CASE, SURROUNDINGS)
     assert case_key(larger, CASE, SURROUNDINGS) == case_key(REQUEST, CASE, SURROUNDINGS)
 
 
 @pytest.mark.parametrize(("vocab_size", "chunk"), [(320, 1024), (49152, 682), (128256, 261)])
 def test_chunks_bound_the_logits_held(vocab_size: int, chunk: int) -> None:
     """32 Mi logits at most, whatever the vocabulary."""
-    request = replace(REQUEST, checkpoint=replace(REQUEST.checkpoint, vocab_size=vocab_size))
+    request = replace(REQUEST, checkpoint=with_shape(vocab=vocab_size))
     assert request.chunk == chunk
     assert chunk * vocab_size <= 2**25
 

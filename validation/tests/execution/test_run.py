@@ -3,26 +3,35 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from transformer_lens_fork.bases import REPOSITORY
 from validation.reporting.results import Result
-from validation.rope.faults import FAULTS, Fault, plant
+from validation.rope.catalogue import find_fault
+from validation.rope.faults import Fault, plant
 from validation.tests.conftest import save_checkpoint
 
+FAULTS = tuple(map(find_fault, ("factor-ignored", "original-is-n-ctx", "low-high-swapped")))
 
-def run(out: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+
+def run(
+    out: Path, *arguments: object, cwd: Path = REPOSITORY, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """`python -m validation run`, as a person would start it."""
-    command = [sys.executable, "-m", "validation", "run", "--out", str(out)]
+    # The staged proof has tests of its own.
+    command = [sys.executable, "-P", "-m", "validation", "run", "--no-stages", "--out", str(out)]
     return subprocess.run(
         [*command, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"} | variables,
+        cwd=cwd,
+        env=os.environ
+        | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PYTHONPATH": str(REPOSITORY)}
+        | variables,
     )
 
 
@@ -37,16 +46,18 @@ def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> N
     dtypes = "float32,bfloat16,float16"
     process = run(
         tmp_path,
-        *("--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "2k"),
+        *("--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "777,2k"),
         *("--dtype", dtypes, "--require", "identical"),
     )
     assert process.returncode == 0, process.stdout + process.stderr
     found = results(tmp_path)
-    assert [result.dtype for result in found] == dtypes.split(",")
+    # Of odd lengths too: half precision kernels treat the tail of a row in their own way.
+    assert [result.context for result in found] == [777, 2048] * 3
+    assert [result.dtype for result in found[::2]] == dtypes.split(",")
     for result in found:
         assert result.verdict == "IDENTICAL"
         assert result.logits_differing == 0
-        assert result.logits_total == 2048 * 320
+        assert result.logits_total == result.context * 320
         assert result.floor_mean_abs, "a floor of zero would make every comparison vacuous"
         assert "loaded with from_pretrained_no_processing" in result.notes
         assert result.provenance.series_sha256 is not None
@@ -125,10 +136,10 @@ def test_a_tree_that_dies_or_refuses_loses_its_own_cases_only(
     checkpoint: Path, fork: Path, tmp_path: Path
 ) -> None:
     """Each death is reported as what it is, and the cases around it are measured."""
-    dies = plant(FAULTS[0], fork, tmp_path / "dies")
+    dies = plant(find_fault("factor-ignored"), fork, tmp_path / "dies")
     init = dies / "transformer_lens" / "__init__.py"
     init.write_text(init.read_text(encoding="utf-8") + _SEGFAULT_AT_128_TOKENS, encoding="utf-8")
-    broken = plant(FAULTS[0], fork, tmp_path / "broken")
+    broken = plant(find_fault("factor-ignored"), fork, tmp_path / "broken")
     (broken / "transformer_lens" / "__init__.py").write_text("import no_such_module\n")
     out = tmp_path / "out"
     process = run(
@@ -152,7 +163,7 @@ def test_a_tree_that_quits_or_has_another_forward(
     checkpoint: Path, fork: Path, tmp_path: Path
 ) -> None:
     """Exiting with 0 before the work is a death; a forward() of its own is refused."""
-    quits = plant(FAULTS[0], fork, tmp_path / "quits")
+    quits = plant(find_fault("factor-ignored"), fork, tmp_path / "quits")
     (quits / "transformer_lens" / "__init__.py").write_text("import sys; sys.exit(0)\n")
     source = Path("transformer_lens/HookedTransformer.py")
     scaled = Fault(
@@ -167,6 +178,77 @@ def test_a_tree_that_quits_or_has_another_forward(
     died, refused = results(tmp_path / "out")
     assert (died.verdict, refused.verdict) == ("DIED", "REFUSED")
     assert "forward()" in refused.reason
+
+
+def test_a_tree_that_changes_torch_never_passes(
+    checkpoint: Path, fork: Path, tmp_path: Path
+) -> None:
+    """It changes the reference's logits in its process alike; what lies beside it does nothing."""
+    changed = plant(find_fault("factor-ignored"), fork, tmp_path / "changed")
+    init = changed / "transformer_lens" / "__init__.py"
+    init.write_text(init.read_text(encoding="utf-8") + _OTHER_LINEAR, encoding="utf-8")
+    crowded = tmp_path / "crowded"
+    shutil.copytree(fork / "transformer_lens", crowded / "transformer_lens")
+    for name in ("validation", "torch", "einops"):
+        (crowded / name).mkdir()
+        (crowded / name / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    out = tmp_path / "out"
+    process = run(
+        out,
+        *("--checkpoint", checkpoint, "--subjects", f"{changed},{crowded}", "--contexts", "64"),
+        cwd=crowded,
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    bad, good = results(out)
+    assert bad.verdict == "REFERENCE_CHANGED"
+    assert good.verdict == "IDENTICAL"
+
+
+_OTHER_LINEAR = """
+import torch.nn.functional as _F
+_linear = _F.linear
+_F.linear = lambda x, w, b=None: _linear(x * 1.5, w, b)
+"""
+
+
+def test_a_blind_checkpoint_proves_nothing(fork: Path, tmp_path: Path) -> None:
+    """Default weights in half precision do not show a missing scaling: that is no pass."""
+    checkpoint = save_checkpoint(tmp_path / "flat", std=0.02)
+    tree = plant(find_fault("factor-ignored"), fork, tmp_path / "faulty")
+    process = run(
+        tmp_path / "out",
+        *("--checkpoint", checkpoint, "--subjects", f"{tree},fork", "--contexts", "128"),
+        *("--dtype", "bfloat16"),
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    faulty, sound = results(tmp_path / "out")
+    assert faulty.verdict == "BLIND"
+    assert faulty.power_ratio is not None
+    assert faulty.power_ratio <= 2
+    assert sound.verdict == "IDENTICAL"
+
+
+def test_a_long_context_goes_through_in_chunks(checkpoint: Path, tmp_path: Path) -> None:
+    """Both models' own caches, the first layer alone: identical too; what cannot fit is not run."""
+    arguments = ("--checkpoint", checkpoint, "--layers", "1", "--contexts", "1k:4k")
+    process = run(
+        tmp_path,
+        *(*arguments, "--subjects", "fork,stock", "--dtype", "float32,bfloat16"),
+        *("--memory", "1g", "--require", "identical"),
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    found = [result for result in results(tmp_path) if result.subject == "fork"]
+    assert [result.context for result in found] == [1024, 2048, 4096] * 2
+    assert {result.verdict for result in found} == {"IDENTICAL"}
+    assert found[0].prefill == 1024
+    assert all(result.prefill < result.context for result in found if result.context == 4096)
+    assert {result.provenance.layers for result in found} == {1}
+
+    refused = run(tmp_path / "small", *arguments, "--subjects", "fork", "--memory", "100m")
+    assert refused.returncode == 1, refused.stdout + refused.stderr
+    for result in results(tmp_path / "small"):
+        assert result.verdict == "TOO_LARGE"
+        assert "0.1 GiB may be taken (--memory)" in result.reason
 
 
 _SEGFAULT_AT_128_TOKENS = """

@@ -1,0 +1,197 @@
+"""Predicts what a case needs, and chooses how many tokens go through a model at a time.
+
+The constants are measured (validation/tests/execution/test_plan.py measures them again); a plan
+decides what is attempted, never what is true.
+"""
+
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from validation.execution.cases import Request
+from validation.execution.jobs import DtypeName
+from validation.models.shapes import Shape
+
+_SCORES_BYTES = 2**30
+"""Scores of one chunk, of all heads: what a cache or two away from memory still sums quickly."""
+
+_MIN_PREFILL = 64
+
+_PROCESS_BYTES = {"reference": 300 * 2**20, "subject": 560 * 2**20}
+"""Interpreter, torch, transformers and TransformerLens' own imports."""
+
+_SCORE_COPIES = {
+    ("reference", 4): 3.1,
+    ("reference", 2): 6.0,  # the softmax is in fp32: two bytes become four
+    ("subject", 4): 5.0,
+    ("subject", 2): 5.8,
+}
+"""Tensors [heads, prefill, keys] that are alive at once, by model and bytes of a value."""
+
+_SCORE_PASSES = {"reference": 9.0, "subject": 15.0}
+"""Times that each score is written or read, in eager attention."""
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """What one context needs at one dtype.
+
+    Attributes:
+        context: tokens.
+        prefill: tokens a forward; the context itself if it goes through in one.
+        reference_bytes: predicted peak memory of the reference's process.
+        subject_bytes: of a subject's process.
+        reference_seconds: predicted time of the reference and its floors.
+        subject_seconds: of one subject with its comparison.
+        refusal: why it does not fit, None if it does.
+    """
+
+    context: int
+    prefill: int
+    reference_bytes: int
+    subject_bytes: int
+    reference_seconds: float
+    subject_seconds: float
+    refusal: str | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all tokens go through in one forward."""
+        return self.prefill >= self.context
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What limits a case.
+
+    Attributes:
+        memory_bytes: what one process may take.
+        flops: multiplications and additions a second, in matrix products of a dtype.
+        bytes_per_second: read and written by elementwise operations.
+    """
+
+    memory_bytes: int
+    flops: float
+    bytes_per_second: float
+
+
+def default_memory(device: str) -> int:
+    """Bytes that one process may take if the user does not say: most of what is there."""
+    if device.startswith("cuda"):
+        return int(0.9 * torch.cuda.get_device_properties(device).total_memory)
+    return int(0.6 * psutil.virtual_memory().total)
+
+
+def measure_machine(memory_bytes: int, dtype: DtypeName, device: str) -> Machine:
+    """Times a matrix product and a copy, in about half a second."""
+    kind = getattr(torch, dtype)
+    rows = torch.ones(1024, 1024, dtype=kind, device=device)
+    block = torch.ones(2**24, dtype=torch.float32, device=device)
+    product = _best_seconds(lambda: rows @ rows, device)
+    copy = _best_seconds(lambda: block.mul_(1.0), device)
+    return Machine(
+        memory_bytes=memory_bytes,
+        flops=2 * 1024**3 / product,
+        bytes_per_second=2 * block.nbytes / copy,
+    )
+
+
+def plan_case(request: Request, dtype: DtypeName, context: int, machine: Machine) -> CasePlan:
+    """Chooses the largest prefill that fits, in one forward if that does."""
+    shape = request.checkpoint.shape
+    size = 2 if dtype != "float32" else 4
+    limit = machine.memory_bytes
+
+    def needs(prefill: int) -> tuple[int, int]:
+        reference, subject = (
+            _peak_bytes(who, shape, size, context, prefill, request.chunk)
+            for who in ("reference", "subject")
+        )
+        return reference, subject
+
+    prefill = context
+    if max(needs(context)) > limit:
+        prefill = _MIN_PREFILL
+        while _may_double(prefill, context, shape, size) and max(needs(2 * prefill)) <= limit:
+            prefill *= 2
+    reference_bytes, subject_bytes = needs(prefill)
+    least = max(reference_bytes, subject_bytes)
+    seconds = {
+        who: _seconds(who, shape, size, context, prefill, machine)
+        for who in ("reference", "subject")
+    }
+    return CasePlan(
+        context=context,
+        prefill=prefill,
+        reference_bytes=reference_bytes,
+        subject_bytes=subject_bytes,
+        reference_seconds=seconds["reference"],
+        subject_seconds=seconds["subject"],
+        refusal=None
+        if least <= limit
+        else f"{context} tokens need {least / 2**30:.1f} GiB even {prefill} at a time, "
+        f"{limit / 2**30:.1f} GiB may be taken (--memory)",
+    )
+
+
+def _may_double(prefill: int, context: int, shape: Shape, size: int) -> bool:
+    doubled = 2 * prefill
+    return doubled < context and shape.heads * doubled * context * size <= _SCORES_BYTES
+
+
+def _peak_bytes(who: str, shape: Shape, size: int, context: int, prefill: int, chunk: int) -> int:
+    """Of the forward, or of comparing the logits, whichever is more."""
+    held = _PROCESS_BYTES[who] + size * _parameters(who, shape)
+    kv_bytes = 2 * size * context * shape.kv_heads * shape.head_dim
+    hidden_bytes = size * context * shape.hidden
+    scores = _SCORE_COPIES[who, size] * size * shape.heads * prefill * context
+    channels = 6 * shape.hidden + 3 * shape.intermediate + 6 * shape.heads * shape.head_dim
+    activations = size * prefill * channels
+    # Keys and values are repeated for every head, rotated and concatenated.
+    repeated = 4 * size * context * shape.heads * shape.head_dim
+    cache = 0 if prefill >= context else (shape.layers + 2) * kv_bytes
+    forward = scores + activations + repeated + cache + hidden_bytes
+    # Four streams of hidden states, and logits with what is made of them.
+    compared = 4 * hidden_bytes + (4 * size + 8) * chunk * shape.vocab
+    return int(held + max(forward, compared))
+
+
+def _parameters(who: str, shape: Shape) -> int:
+    # TransformerLens keeps an unembedding of its own; the reference permutes a copy of one matrix.
+    embeddings = 2 if who == "subject" or not shape.is_tied else 1
+    return shape.layers * shape.layer_parameters + embeddings * shape.embedding_parameters
+
+
+def _seconds(
+    who: str, shape: Shape, size: int, context: int, prefill: int, machine: Machine
+) -> float:
+    """Of the forwards and the comparison; sdpa moves no scores."""
+    is_whole = prefill >= context
+    # A chunk sees only the keys so far: half of all scores.
+    scores = shape.layers * shape.heads * context**2 * (1 if is_whole else 0.5)
+    linear = 2 * context * shape.layers * shape.layer_parameters
+    products = linear + 4 * scores * shape.head_dim
+    logits = 2 * context * shape.embedding_parameters
+    moved = context * shape.vocab * 4
+    eager = products / machine.flops + (
+        _SCORE_PASSES[who] * scores * size / machine.bytes_per_second
+    )
+    if who == "subject":
+        return eager + (2 * logits) / machine.flops + 20 * moved / machine.bytes_per_second
+    sdpa = (linear + 2 * scores * shape.head_dim) / machine.flops
+    floors = 2.5 * sdpa + 4 * logits / machine.flops + 30 * moved / machine.bytes_per_second
+    return eager + floors
+
+
+def _best_seconds(work: object, device: str) -> float:
+    assert callable(work)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return best

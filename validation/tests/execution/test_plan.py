@@ -1,0 +1,86 @@
+"""A plan chooses what fits, says what does not, and predicts the memory that is then measured."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from validation.execution.plan import Machine, plan_case
+from validation.models.shapes import Shape
+from validation.tests.conftest import save_checkpoint
+from validation.tests.execution.test_cases import REQUEST
+from validation.tests.execution.test_run import results, run
+
+SMOLLM2 = Shape(30, 576, 1536, 9, 3, 64, 49152, is_tied=True)
+LLAMA_8B = Shape(32, 4096, 14336, 32, 8, 128, 128256, is_tied=False)
+TOLERANCE = 0.25
+"""Of a predicted peak, for cases above 1 GB."""
+
+
+def machine(gibibytes: float) -> Machine:
+    """With so much memory for a process."""
+    return Machine(int(gibibytes * 2**30), flops=1e12, bytes_per_second=1e10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "context", "memory", "is_whole", "fits"),
+    [
+        (SMOLLM2, 4096, 14.0, True, True),
+        (SMOLLM2, 16384, 14.0, False, True),
+        (SMOLLM2, 65536, 14.0, False, True),
+        (SMOLLM2, 65536, 1.0, False, False),
+        (LLAMA_8B, 1024, 14.0, False, False),
+        (LLAMA_8B, 65536, 139.0, False, True),
+    ],
+)
+def test_what_fits(shape: Shape, context: int, memory: float, is_whole: bool, fits: bool) -> None:
+    """In one forward where that fits, in chunks where those do, and else not at all."""
+    request = replace(
+        REQUEST, checkpoint=replace(REQUEST.checkpoint, shape=shape), contexts=(context,)
+    )
+    plan = plan_case(request, "float32", context, machine(memory))
+    assert plan.is_whole == is_whole
+    assert (plan.refusal is None) == fits
+    if fits:
+        assert max(plan.reference_bytes, plan.subject_bytes) <= memory * 2**30
+    else:
+        assert f"{memory:.1f} GiB may be taken" in (plan.refusal or "")
+
+
+def test_more_memory_never_means_smaller_chunks() -> None:
+    """And half precision never needs more than fp32."""
+    request = replace(
+        REQUEST, checkpoint=replace(REQUEST.checkpoint, shape=SMOLLM2), contexts=(65536,)
+    )
+    prefills = [plan_case(request, "float32", 65536, machine(m)).prefill for m in (2, 4, 8, 200)]
+    assert prefills == sorted(prefills)
+    assert prefills[0] < prefills[-1]
+    half, single = (
+        plan_case(request, dtype, 65536, machine(8)) for dtype in ("bfloat16", "float32")
+    )
+    assert half.subject_bytes <= single.subject_bytes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_predicted_memory_is_what_is_measured(dtype: str, tmp_path: Path) -> None:
+    """Within 25 %, in one forward and in chunks, of both processes."""
+    checkpoint = save_checkpoint(tmp_path / "c", num_hidden_layers=1)
+    process = run(
+        tmp_path / "out",
+        *("--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "4k,8k"),
+        *("--dtype", dtype, "--memory", "3g"),
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    whole, chunked = results(tmp_path / "out")
+    assert whole.prefill == whole.context
+    assert chunked.prefill < chunked.context
+    for result in (whole, chunked):
+        figures = (
+            (result.planned_peak_memory_bytes, result.peak_memory_bytes),
+            (result.planned_reference_peak_memory_bytes, result.reference_peak_memory_bytes),
+        )
+        for planned, measured in figures:
+            assert planned is not None
+            assert measured is not None
+            assert measured > 1e9, "too small for the claim"
+            assert abs(planned / measured - 1) <= TOLERANCE, f"{planned:,} for {measured:,}"
