@@ -4,12 +4,17 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from transformer_lens_fork.errors import InputError, VerificationError
+
+if TYPE_CHECKING:
+    from validation.execution.cases import Request
+    from validation.reporting.console import Console
 
 _HELP = """
 Proves or refutes that a TransformerLens tree computes Llama 3.1 as Hugging Face transformers does,
@@ -42,34 +47,49 @@ app = typer.Typer(
 )
 
 
+Checkpoint = Annotated[
+    str, typer.Option(help="smollm2, a folder with config.json and safetensors, or a hub id.")
+]
+Out = Annotated[Path, typer.Option(help="Folder for results and report; what it holds is kept.")]
+Contexts = Annotated[
+    str,
+    typer.Option(help="Tokens of context: 1k,2k,4096, or 1k:64k for doublings; k is 1024."),
+]
+Subjects = Annotated[
+    str, typer.Option(help="fork, stock, or folders with transformer_lens/, comma-separated.")
+]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16; several, comma-separated.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+BaseName = Annotated[str, typer.Option("--base", help="The release that fork and stock stand for.")]
+Seed = Annotated[int, typer.Option(help="Of random prompts.", min=0)]
+Threads = Annotated[
+    int | None, typer.Option(help="Of torch on CPU; by default torch's choice.", min=1)
+]
+Layers = Annotated[
+    int | None, typer.Option(help="Take the first N layers only, of reference and subject.", min=1)
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What one process may take, such as 12g; by default 60 % of the machine's."),
+]
+
+
 @app.command(short_help="Compare trees with the reference and judge them.")
 def run(
-    checkpoint: Annotated[
-        str, typer.Option(help="smollm2, a folder with config.json and safetensors, or a hub id.")
-    ],
-    out: Annotated[
-        Path, typer.Option(help="Folder for results and report; what it holds is kept.")
-    ],
-    contexts: Annotated[
-        str, typer.Option(help="Tokens of context, comma-separated; k is 1024.")
-    ] = "1k,2k,4k",
-    subjects: Annotated[
-        str, typer.Option(help="fork, stock, or folders with transformer_lens/, comma-separated.")
-    ] = "fork,stock",
-    dtype: Annotated[
-        str, typer.Option(help="float32, bfloat16 or float16; several, comma-separated.")
-    ] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    base: Annotated[
-        str, typer.Option(help="The release that fork and stock stand for.")
-    ] = "v3.9.0",
+    checkpoint: Checkpoint,
+    out: Out,
+    contexts: Contexts = "1k,2k,4k",
+    subjects: Subjects = "fork,stock",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    base: BaseName = "v3.9.0",
     require: Annotated[
         str, typer.Option(help="What passes: identical, or floor (IDENTICAL and AT_FLOOR).")
     ] = "floor",
-    seed: Annotated[int, typer.Option(help="Of random prompts.", min=0)] = 0,
-    threads: Annotated[
-        int | None, typer.Option(help="Of torch on CPU; by default torch's choice.", min=1)
-    ] = None,
+    layers: Layers = None,
+    memory: Memory = None,
+    seed: Seed = 0,
+    threads: Threads = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -77,41 +97,137 @@ def run(
             help="Skip cases that OUT holds; with --no-resume an OUT with results is refused.",
         ),
     ] = True,
+    stages: Annotated[
+        bool, typer.Option(help="Also find the stage at which a subject first differs.")
+    ] = True,
 ) -> None:
-    r"""Run every subject at every context and dtype, judge it, and write a report to OUT.
+    """Run every subject at every context and dtype, judge it, and write a report to OUT.
 
     `stock` is shown for comparison and never changes the exit status. Stopped runs go on where
-    they were: a case is run again only if something changed that could change its result.
+    they were: a case is run again only if something changed that could change its result. A
+    context goes through the models in one forward where that fits the memory, else in chunks
+    through their own KV caches, the same for both; `plan` shows which.
 
     \b
     OUT/results.jsonl           one record a case (validation/reporting/results.schema.json)
     OUT/report.md, report.html  what people read
+    OUT/stages.jsonl            where each subject first differs, as `stages` finds it
     OUT/error_by_position.png   error of every subject and of the floor, by position
     OUT/logs/                   what the worker processes printed
     """
-    with _failures():
+    with _failures(out):
         from validation.reporting.results import RESULTS
 
         required = _one_of("--require", require, tuple(_REQUIRED))
-        lengths = parse_contexts(contexts)
-        dtypes = tuple(_one_of("--dtype", name, _DTYPES) for name in _split("--dtype", dtype))
-        specs = _split("--subjects", subjects)
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
+        asked = _Asked.checked(
+            checkpoint, contexts, subjects, dtype, device, base, layers, memory, seed, threads
+        )
         if not resume and (out / RESULTS).exists():
             raise InputError(f"--no-resume: {str(out)!r} holds results; one without is accepted.")
-        passed = _run(
-            checkpoint,
-            out,
-            lengths,
-            specs,
-            dtypes,
-            device,
-            base,
-            _REQUIRED[required],
-            seed,
-            threads,
+        passed = _run(asked, out, _REQUIRED[required], stages)
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command(short_help="Find the stage at which a tree first differs.")
+def stages(
+    checkpoint: Checkpoint,
+    out: Out,
+    subjects: Subjects = "fork,stock",
+    dtype: Dtype = "float32,bfloat16,float16",
+    device: Device = "cpu",
+    base: BaseName = "v3.9.0",
+    require: Annotated[
+        str,
+        typer.Option(help="What layers and logits need: identical, or floor. The rest is exact."),
+    ] = "identical",
+    layers: Layers = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Follow every subject from RoPE's inverse frequencies to the logits, beside transformers.
+
+    Inverse frequencies, angles, cosines and sines, rotated queries and keys are compared bit for
+    bit at all 131,072 positions (or as many as the checkpoint has), then every layer on the
+    reference's own hidden states and the logits on 1024 tokens. The graft runs the subject again
+    with transformers' tables in it. `stock` is shown for comparison and never changes the status.
+
+    \b
+    OUT/stages.jsonl   one record a subject and dtype; what is there is not probed again
+    OUT/logs/          what the worker processes printed
+    """
+    with _failures(out):
+        required = _one_of("--require", require, tuple(_REQUIRED))
+        asked = _Asked.checked(
+            checkpoint, None, subjects, dtype, device, base, layers, None, seed, threads
         )
+        passed = _stages(asked, out, _REQUIRED[required])
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command(short_help="Say what each case would need, and run nothing.")
+def plan(
+    checkpoint: Checkpoint,
+    contexts: Contexts = "1k,2k,4k",
+    subjects: Subjects = "fork,stock",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    base: BaseName = "v3.9.0",
+    layers: Layers = None,
+    memory: Memory = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Print, for each case of `run` with the same arguments, what it would need.
+
+    Predicted peak memory of the reference's and of a subject's process, predicted time, and how
+    many tokens go through at a time. A case that does not fit is named, with the reason; `run`
+    would not attempt it, and would judge it TOO_LARGE.
+
+    Exit status: 0 everything fits, 1 a case does not.
+    """
+    with _failures():
+        asked = _Asked.checked(
+            checkpoint, contexts, subjects, dtype, device, base, layers, memory, seed, threads
+        )
+        fits = _plan(asked)
+    raise typer.Exit(0 if fits else 1)
+
+
+@app.command(short_help="Plant mistakes in the fork and see which are caught.")
+def faults(
+    checkpoint: Checkpoint,
+    out: Out,
+    contexts: Contexts = "1k,2k,4k",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
+    base: BaseName = "v3.9.0",
+    only: Annotated[
+        str | None, typer.Option(help="Names or families of faults, comma-separated; else all.")
+    ] = None,
+    effects: Annotated[
+        bool, typer.Option("--mde/--no-mde", help="Look for the smallest error that is caught.")
+    ] = True,
+    layers: Layers = None,
+    memory: Memory = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Edit each known RoPE mistake into a copy of the fork and judge the copies as subjects.
+
+    Exit status: 0 every fault that can show is caught and the fork itself passes, 1 one is not
+    caught, 2 the input is not accepted. Finished cases are not run again.
+
+    \b
+    OUT/faults.jsonl      one record for every fault, dtype and context
+    OUT/mde.jsonl         the smallest relative errors in factor and angle that are caught
+    OUT/faults.md, OUT/fault_matrix.png   what people read
+    """
+    with _failures(out):
+        asked = _Asked.checked(
+            checkpoint, contexts, "fork", dtype, device, base, layers, memory, seed, threads
+        )
+        names = () if only is None else _split("--only", only)
+        passed = _faults(asked, out, names, effects)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -128,83 +244,232 @@ def schema() -> None:
     print(json.dumps(Result.model_json_schema(), indent=2))
 
 
-def _run(
-    checkpoint: str,
-    out: Path,
-    contexts: tuple[int, ...],
-    subjects: tuple[str, ...],
-    dtypes: tuple[str, ...],
-    device: str,
-    base_name: str,
-    required: str,
-    seed: int,
-    threads: int | None,
-) -> bool:
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments that the commands share, checked as far as words can be."""
+
+    checkpoint: str
+    contexts: tuple[int, ...] | None
+    subjects: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    device: str
+    base: str
+    layers: int | None
+    memory_bytes: int | None
+    seed: int
+    threads: int | None
+
+    @classmethod
+    def checked(
+        cls,
+        checkpoint: str,
+        contexts: str | None,
+        subjects: str,
+        dtype: str,
+        device: str,
+        base: str,
+        layers: int | None,
+        memory: str | None,
+        seed: int,
+        threads: int | None,
+    ) -> "_Asked":
+        """Raises InputError, naming the first argument that is not accepted."""
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
+        return cls(
+            checkpoint=checkpoint,
+            contexts=None if contexts is None else parse_contexts(contexts),
+            subjects=_split("--subjects", subjects),
+            dtypes=tuple(_one_of("--dtype", name, _DTYPES) for name in _split("--dtype", dtype)),
+            device=device,
+            base=base,
+            layers=layers,
+            memory_bytes=None if memory is None else parse_memory(memory),
+            seed=seed,
+            threads=threads,
+        )
+
+
+def _resolve(asked: _Asked, console: "Console") -> "Request":
+    """Finds what the arguments name; what costs nothing comes before what fetches or builds."""
     # Imports torch, which takes seconds: only once the arguments are known to be sound.
     import torch
 
     from transformer_lens_fork.bases import get_base
     from validation.execution import cases
     from validation.execution.arithmetic import fix_arithmetic
-    from validation.execution.run import run_cases
-    from validation.judgement.verdict import Verdict
-    from validation.models.checkpoints import resolve_checkpoint
+    from validation.execution.plan import default_memory
+    from validation.execution.probe_files import TOKENS
+    from validation.models.checkpoints import refuse_missing_checkpoint, resolve_checkpoint
     from validation.models.prompts import build_prompt
-    from validation.models.trees import resolve_tree
+    from validation.models.trees import refuse_bad_folders, resolve_tree
+    from validation.models.truncation import truncate
+
+    base = get_base(asked.base)
+    cases.refuse_wrong_transformers(base)
+    cases.refuse_missing_device(asked.device)
+    refuse_bad_folders(asked.subjects)
+    refuse_missing_checkpoint(asked.checkpoint)
+    trees = tuple(resolve_tree(spec, base, console.step) for spec in asked.subjects)
+    found = resolve_checkpoint(asked.checkpoint, console.step)
+    contexts = asked.contexts or (min(TOKENS, found.positions),)
+    cases.refuse_missing_positions(found, contexts)
+    if asked.layers is not None:
+        found = truncate(found, asked.layers, console.step)
+    console.step("tokenising the prompt")
+    request = cases.Request(
+        checkpoint=found,
+        trees=trees,
+        contexts=contexts,
+        dtypes=asked.dtypes,  # type: ignore[arg-type]  # checked against _DTYPES
+        device=asked.device,
+        base=base,
+        prompt=build_prompt(found, contexts[-1], asked.seed),
+        seed=asked.seed,
+        threads=asked.threads or torch.get_num_threads(),
+        memory_bytes=asked.memory_bytes or default_memory(asked.device),
+    )
+    fix_arithmetic(request.threads, request.seed)
+    return request
+
+
+def _run(asked: _Asked, out: Path, required: str, with_stages: bool) -> bool:
+    from validation.execution.run import run_cases
+    from validation.execution.staging import run_stages
+    from validation.judgement.verdict import Verdict
     from validation.reporting.console import Console
+    from validation.reporting.outputs import refuse_unusable_folder
     from validation.reporting.report import write_report
     from validation.reporting.results import ResultStore
+    from validation.reporting.staged import StageStore
 
     with Console() as console:
-        base = get_base(base_name)
-        cases.refuse_wrong_transformers(base)
-        cases.refuse_missing_device(device)
-        store = ResultStore(out)
-        if store.recovered:
-            console.note(store.recovered)
-        found = resolve_checkpoint(checkpoint, console.step)
-        cases.refuse_missing_positions(found, contexts)
-        trees = tuple(resolve_tree(spec, base, console.step) for spec in subjects)
-        console.step("tokenising the prompt")
-        request = cases.Request(
-            checkpoint=found,
-            trees=trees,
-            contexts=contexts,
-            dtypes=dtypes,  # type: ignore[arg-type]  # checked against _DTYPES
-            device=device,
-            base=base,
-            prompt=build_prompt(found, contexts[-1], seed),
-            seed=seed,
-            threads=threads or torch.get_num_threads(),
-        )
-        fix_arithmetic(request.threads, seed)
+        refuse_unusable_folder(out)
+        store, stage_store = ResultStore(out), StageStore(out)
+        for recovered in filter(None, (store.recovered, stage_store.recovered)):
+            console.note(recovered)
+        request = _resolve(asked, console)
+        staged = run_stages(request, stage_store, console) if with_stages else []
         results = run_cases(request, store, console)
         console.step("writing the report")
-        write_report([*results, *store.beside(results)], out)
-    if not any(tree.is_judged for tree in trees):
+        write_report([*results, *store.beside(results)], out, stage_store.with_others(staged))
+    judged = {tree.name for tree in request.trees if tree.is_judged}
+    if not judged:
         console.note("No case is judged: stock is shown for comparison only.")
-    judged = {tree.name for tree in trees if tree.is_judged}
     console.summary(results, judged, Verdict[required], out)
     return all(
         result.outcome.meets(Verdict[required]) for result in results if result.subject in judged
     )
 
 
+def _stages(asked: _Asked, out: Path, required: str) -> bool:
+    from validation.execution.staging import run_stages
+    from validation.judgement.verdict import Verdict
+    from validation.reporting.console import Console
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.staged import StageStore
+
+    with Console() as console:
+        refuse_unusable_folder(out)
+        store = StageStore(out)
+        if store.recovered:
+            console.note(store.recovered)
+        request = _resolve(asked, console)
+        results = run_stages(request, store, console)
+    judged = {tree.name for tree in request.trees if tree.is_judged}
+    if not judged:
+        console.note("No subject is judged: stock is shown for comparison only.")
+    console.stages(results, judged, Verdict[required])
+    return all(result.passes(Verdict[required]) for result in results if result.subject in judged)
+
+
+def _faults(asked: _Asked, out: Path, only: tuple[str, ...], with_effects: bool) -> bool:
+    from validation.execution.fault_run import choose_faults, run_faults
+    from validation.judgement.verdict import Verdict
+    from validation.reporting.console import Console
+    from validation.reporting.fault_content import missed_faults
+    from validation.reporting.fault_records import record_effects, record_faults
+    from validation.reporting.fault_report import print_faults, write_fault_report
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.results import ResultStore
+    from validation.rope.faults import BASE
+
+    if asked.base != BASE:
+        raise InputError(f"--base: {asked.base!r} is not accepted; the faults edit {BASE}.")
+    chosen = choose_faults(only)
+    with Console() as console:
+        refuse_unusable_folder(out)
+        store = ResultStore(out)
+        if store.recovered:
+            console.note(store.recovered)
+        request = _resolve(asked, console)
+        measured = run_faults(request, chosen, store, console, with_effects=with_effects)
+        console.step("writing the report")
+        records = record_faults(chosen, measured)
+        effects = record_effects(measured)
+        report = write_fault_report(records, effects, measured.sound, out)
+    print_faults(report, out)
+    is_sound = all(result.outcome.meets(Verdict.AT_FLOOR) for result in measured.sound)
+    return is_sound and not missed_faults(records)
+
+
+def _plan(asked: _Asked) -> bool:
+    from validation.execution.plan import measure_machine, plan_case
+    from validation.reporting.console import Console, print_plans
+
+    with Console() as console:
+        request = _resolve(asked, console)
+        console.step("timing this machine")
+        plans = []
+        for dtype in request.dtypes:
+            machine = measure_machine(request.memory_bytes, dtype, request.device)
+            plans += [(dtype, plan_case(request, dtype, n, machine)) for n in request.contexts]
+    print_plans(plans, len(request.trees), request.memory_bytes)
+    return all(plan.refusal is None for _, plan in plans)
+
+
 def parse_contexts(text: str) -> tuple[int, ...]:
-    """Token counts such as `1k,2k,4096`, ascending and without repetition; k is 1024.
+    """Token counts such as `1k,2k,4096` or `1k:64k`, ascending and without repetition; k is 1024.
+
+    A range goes up by doublings, and to its end.
 
     Raises:
-        InputError: one is no positive number.
+        InputError: one is no positive number, or a range goes down.
     """
-    lengths = set()
+    lengths: set[int] = set()
     for word in _split("--contexts", text):
-        match = re.fullmatch(r"([1-9]\d{0,6})(k?)", word)
-        if not match:
-            raise InputError(
-                f"--contexts: {word!r} is not accepted; a number of tokens such as 4096 or 4k is."
-            )
-        lengths.add(int(match[1]) * (1024 if match[2] else 1))
+        first, colon, last = word.partition(":")
+        start = _parse_length(first, word)
+        stop = _parse_length(last, word) if colon else start
+        if stop < start:
+            raise InputError(f"--contexts: {word!r} goes down; one that goes up is accepted.")
+        while start < stop:
+            lengths.add(start)
+            start *= 2
+        lengths.add(stop)
     return tuple(sorted(lengths))
+
+
+def _parse_length(text: str, word: str) -> int:
+    match = re.fullmatch(r"([1-9]\d{0,6})(k?)", text)
+    if not match:
+        raise InputError(
+            f"--contexts: {word!r} is not accepted; a number of tokens such as 4096 or 4k, or a "
+            "range such as 1k:64k, is."
+        )
+    return int(match[1]) * (1024 if match[2] else 1)
+
+
+def parse_memory(text: str) -> int:
+    """Bytes, of a size such as `12g` or `800m`.
+
+    Raises:
+        InputError: it is no such size.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,5})([mg])", text.lower())
+    if not match:
+        raise InputError(f"--memory: {text!r} is not accepted; a size such as 12g or 800m is.")
+    return int(match[1]) << {"m": 20, "g": 30}[match[2]]
 
 
 def _split(field: str, text: str) -> tuple[str, ...]:
@@ -214,6 +479,12 @@ def _split(field: str, text: str) -> tuple[str, ...]:
     return words
 
 
+def _device(device: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
+    return device
+
+
 def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:
     if value not in accepted:
         raise InputError(f"{field}: {value!r} is not accepted; {', '.join(accepted)} are.")
@@ -221,13 +492,26 @@ def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
-    """Turns what the user can mend into one sentence and exit status 2."""
+def _failures(out: Path | None = None) -> Iterator[None]:
+    """Turns what the user can mend into one sentence and exit status 2.
+
+    Args:
+        out: folder that is written to, where the system does not say which file is at fault.
+    """
     try:
         yield
     except (InputError, VerificationError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        sentence = str(error)
+    except BrokenPipeError:
+        raise  # whoever read our output has stopped: there is nobody to tell
+    except OSError as error:
+        where = error.filename or out
+        sentence = f"{error.strerror or error}" + (f": {str(where)!r}" if where else "")
+    else:
+        return
+    # On one line, whatever names of files are in it.
+    print("error: " + " ".join(sentence.split()), file=sys.stderr)
+    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,42 @@
 """What a person sees while a run goes on and when it is over."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from validation.execution.jobs import Progress as LayerDone
+from validation.execution.plan import CasePlan
 from validation.judgement.verdict import Verdict
 from validation.reporting.results import Result
+from validation.reporting.stage_tables import compose_stages, departure
+from validation.reporting.staged import StageResult
+from validation.reporting.tables import Column, Row, Table, tabulate_cases
 from validation.reporting.wording import (
-    count,
-    error,
     is_failure,
     memory,
-    ratio,
     seconds,
     tokens,
 )
 
 _LOG_WIDTH = 140
 """A log has no width of its own; the table needs this much."""
+
+
+_SHOWN = (
+    "differing logits",
+    "x floor",
+    "max error",
+    "top-1 agreement",
+    "time",
+    "peak memory",
+)
+"""Figures of a case for which a terminal has room."""
 
 
 class Console:
@@ -87,14 +99,33 @@ class Console:
             highlight=False,
         )
 
+    def staged(self, result: StageResult, is_new: bool) -> None:
+        """A subject is probed at every stage."""
+        earlier = "" if is_new else " (earlier run)"
+        self.note(f"{departure(result)}{earlier}")
+
+    def stages(
+        self, results: list[StageResult], judged: Collection[str], required: Verdict
+    ) -> None:
+        """The staged proof as tables, and which subjects do not pass it."""
+        console = RichConsole()
+        if not console.is_terminal:
+            console.width = _LOG_WIDTH
+        section = compose_stages(results)
+        assert section is not None, "a request has subjects"
+        for table in filter(None, (section.stages, section.grafts)):
+            console.print(_rich(table))
+        for result in results:
+            fails = result.subject in judged and not result.passes(required)
+            console.print(f"{'FAIL ' if fails else ''}{departure(result)}", markup=False)
+
     def summary(
         self, results: list[Result], judged: Collection[str], required: Verdict, out: Path
     ) -> None:
         """The table of all cases, whether they pass, and where the report is."""
-        console = RichConsole()
-        if not console.is_terminal:
-            console.width = _LOG_WIDTH
-        console.print(_table(results))
+        console = _wide_console()
+        ordered = sorted(results, key=lambda r: (r.dtype, r.context))
+        console.print(_rich(tabulate_cases(ordered, _SHOWN)))
         failed = [
             result
             for result in results
@@ -111,26 +142,52 @@ class Console:
         console.print(f"Report: {out.absolute() / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def _table(results: list[Result]) -> Table:
-    table = Table(title="Subject against transformers (eager)")
-    table.add_column("subject", overflow="fold")
-    for heading in ("dtype", "tokens"):
-        table.add_column(heading)
-    table.add_column("verdict")
-    for heading in ("differing", "x floor", "max error", "KL", "top-1", "time", "memory"):
-        table.add_column(heading, justify="right")
-    for result in sorted(results, key=lambda r: (r.dtype, r.context)):
-        table.add_row(
-            escape(result.subject),
-            result.dtype,
-            tokens(result.context),
-            f"[{'red' if is_failure(result) else 'green'}]{result.verdict}[/]",
-            count(result.logits_differing),
-            ratio(result.parity_ratio),
-            error(result.max_abs),
-            error(result.kl_mean),
-            "-" if result.top1_agreement is None else f"{result.top1_agreement:.2%}",
-            seconds(result.seconds),
-            memory(result.peak_memory_bytes),
+def print_plans(plans: Sequence[tuple[str, CasePlan]], subjects: int, memory_bytes: int) -> None:
+    """The plan of every case, how long all take, and why some are not attempted."""
+    names = ("dtype", "tokens")
+    figures = ("at a time", "reference", "subject", "reference", "subject")
+    columns = (*(Column(name, "text") for name in names), *map(Column, figures))
+    rows = (
+        Row(
+            (
+                dtype,
+                tokens(plan.context),
+                "all" if plan.is_whole else tokens(plan.prefill),
+                memory(plan.reference_bytes),
+                memory(plan.subject_bytes),
+                seconds(plan.reference_seconds),
+                seconds(plan.subject_seconds),
+                "yes" if plan.refusal is None else "no",
+            ),
+            plan.refusal is not None,
         )
-    return table
+        for dtype, plan in plans
+    )
+    caption = f"Plan: at most {memory(memory_bytes)} a process"
+    table = Table(caption, (*columns, Column("fits", "verdict")), tuple(rows))
+    console = _wide_console()
+    console.print(_rich(table))
+    for dtype, plan in plans:
+        if plan.refusal:
+            console.print(f"{dtype}: {plan.refusal}.", markup=False)
+    runs = [plan for _, plan in plans if plan.refusal is None]
+    total = sum(plan.reference_seconds + subjects * plan.subject_seconds for plan in runs)
+    console.print(f"About {total / 60:.0f} minutes for {subjects} subjects, without loading.")
+
+
+def _wide_console() -> RichConsole:
+    console = RichConsole()
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    return console
+
+
+def _rich(table: Table) -> RichTable:
+    shown = RichTable(title=table.caption)
+    for column in table.columns:
+        justify: Literal["left", "right"] = "right" if column.kind == "number" else "left"
+        shown.add_column(column.heading, justify=justify, overflow="fold")
+    for row in table.rows:
+        style = {None: None, True: "red", False: "green"}[row.is_failure]
+        shown.add_row(*map(escape, row.cells), style=style)
+    return shown

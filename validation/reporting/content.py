@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from validation.judgement.verdict import FLIP_FACTOR, MAX_RATIO, MAX_SLOPE, Verdict
+from validation.judgement.thresholds import FLIP_FACTOR, MAX_RATIO, MAX_SLOPE, THRESHOLDS
+from validation.judgement.verdict import Verdict
 from validation.models.trees import STOCK
 from validation.reporting.results import Result
+from validation.reporting.stage_tables import StageSection, compose_stages
+from validation.reporting.staged import StageResult
 from validation.reporting.tables import (
     Table,
     case_name,
@@ -69,10 +72,12 @@ class Report:
         stand_in: what the checkpoint is not, if it is a stand-in.
         cases: the main table, None if there are no cases.
         legend: every verdict and its message.
+        stages: where a subject first differs, None if that was not probed.
         caption: how to read the plot.
         details: the cases by position.
         notes: how the subjects were loaded.
         guide: how to read the figures.
+        thresholds: every number that a verdict rests on, with its reason.
         common: provenance that all results share, None if there are no cases.
         differing: provenance that differs from case to case, None if there is none.
     """
@@ -82,28 +87,32 @@ class Report:
     stand_in: str | None
     cases: Table | None
     legend: tuple[Entry, ...]
+    stages: StageSection | None
     caption: str
     details: tuple[CaseDetail, ...]
     notes: tuple[Entry, ...]
     guide: tuple[Entry, ...]
+    thresholds: tuple[Entry, ...]
     common: Table | None
     differing: Table | None
 
 
-def compose(results: list[Result]) -> Report:
-    """Says everything about `results`, which are `arrange`d."""
+def compose(results: list[Result], staged: list[StageResult] | None = None) -> Report:
+    """Says everything about `results`, which are `arrange`d, and about the staged proofs."""
     common, differing = tabulate_provenance(results) if results else (None, None)
-    is_stand_in = any(result.checkpoint == "smollm2" for result in results)
+    is_stand_in = any(result.checkpoint.startswith("smollm2") for result in results)
     return Report(
         title=_title(results),
         headlines=_headlines(results),
         stand_in=STAND_IN if is_stand_in else None,
         cases=tabulate_cases(results) if results else None,
         legend=tuple(Entry(verdict.name, verdict.value) for verdict in Verdict),
+        stages=compose_stages(staged or []),
         caption=CAPTION,
         details=tuple(_details(results)),
         notes=_notes(results),
         guide=_guide(results),
+        thresholds=tuple(Entry(f"{t.name} {t.value:g}", t.reason) for t in THRESHOLDS),
         common=common,
         differing=differing,
     )
@@ -257,6 +266,12 @@ def _guide(results: list[Result]) -> tuple[Entry, ...]:
             "Reordered sums have slope 0, an error linear in position has 1. The interval's lower "
             f"end may be at most {MAX_SLOPE:g}.",
         ),
+        Entry(
+            "plain RoPE",
+            "how many times the floor the reference itself moves if its RoPE is not scaled, in the "
+            f"range where that is most. Where it is at most {MAX_RATIO:g}, a subject at the floor "
+            f"proves nothing: {Verdict.BLIND.name}.",
+        ),
         Entry("KL", "divergence of the subject's next-token distribution, in nats, mean."),
         Entry(
             "top-1 agreement",
@@ -264,5 +279,10 @@ def _guide(results: list[Result]) -> tuple[Entry, ...]:
             "counts against the subject only where the reference's two most likely tokens are "
             f"more than {FLIP_FACTOR:g} times the floor's largest error apart.",
         ),
-        Entry("time, memory", "of one forward pass, without loading and without the comparison."),
+        Entry(
+            "at a time",
+            "tokens that go through a model in one forward; fewer than all go through its cache of "
+            "keys and values in turn, the same number on both sides.",
+        ),
+        Entry("time, memory", "of the forward, without loading and without the comparison."),
     )

@@ -10,6 +10,7 @@ from transformer_lens_fork.atomic import building_folder
 from validation.reporting.content import Report, arrange, compose
 from validation.reporting.plot import draw_error_by_position, render_png
 from validation.reporting.results import Result
+from validation.reporting.staged import StageResult
 
 MARKDOWN = "report.md"
 HTML = "report.html"
@@ -21,15 +22,18 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
 
 
-def write_report(results: list[Result], folder: Path) -> None:
+def write_report(
+    results: list[Result], folder: Path, staged: list[StageResult] | None = None
+) -> None:
     """Writes the report and its plot, each whole or not at all.
 
     Args:
         results: all that the report is to say something about, in any order.
         folder: where `report.md`, `report.html` and `error_by_position.png` are written.
+        staged: the staged proofs, in the order in which they are shown.
     """
     arranged = arrange(results)
-    report = compose(arranged)
+    report = compose(arranged, staged)
     plot = render_png(draw_error_by_position(arranged))
     with building_folder(folder) as scratch:
         (scratch / PLOT).write_bytes(plot)
@@ -41,9 +45,15 @@ def write_report(results: list[Result], folder: Path) -> None:
 
 def render_markdown(report: Report) -> str:
     """The report as GitHub's Markdown, with the plot beside it."""
+    template = markdown_environment().get_template("report.md.jinja")
+    return template.render(report=report, plot=PLOT)
+
+
+def markdown_environment() -> Environment:
+    """Templates of GitHub's Markdown, in which whatever is filled in is shown as it is."""
     environment = _environment(autoescape=False)
     environment.finalize = escape_markdown
-    return environment.get_template("report.md.jinja").render(report=report, plot=PLOT)
+    return environment
 
 
 def render_html(report: Report, plot: bytes) -> str:

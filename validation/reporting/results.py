@@ -1,13 +1,18 @@
 """Results on disk: one JSON line a case, appended, never overwritten."""
 
 import os
+from contextlib import suppress
+from math import isclose
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from transformer_lens_fork.errors import InputError
+from validation.judgement.bins import rms_ratio
+from validation.judgement.thresholds import MAX_RATIO, MAX_SLOPE, MIN_DRIFT
 from validation.judgement.verdict import Verdict
+from validation.models.refusals import reason, regular_file, shown
 
 RESULTS = "results.jsonl"
 
@@ -33,6 +38,16 @@ class BinRecord(_Data):
     mean_abs: _Amount | None
     floor_mean_abs: _Amount
     max_abs: _Amount | None
+    ratio_interval: tuple[_Amount, _Amount] | None
+
+
+class FirstDiffering(_Data):
+    """The first logit that differs, with both values; the subject's is None if not finite."""
+
+    position: _Count
+    token: _Count
+    reference: _Finite
+    subject: _Finite | None
 
 
 class SlopeRecord(_Data):
@@ -54,6 +69,7 @@ class Provenance(_Data):
     series_sha256: _Sha256 | None
     sdist_sha256: _Sha256
     checkpoint_sha256: _Sha256
+    layers: Annotated[int, Field(ge=1)]
     prompt_sha256: _Sha256
     prompt_source: str
     reference_attention: str
@@ -68,8 +84,10 @@ class Provenance(_Data):
 class Result(_Data):
     """One case: one subject at one dtype and context.
 
-    Fields that come from logits are None where there are none (REFUSED, DIED), and errors are None
-    where they are not finite.
+    Fields that come from logits are None where there are none (TOO_LARGE, REFUSED, DIED), and
+    errors are None where they are not finite. `prefill` is the number of tokens a forward,
+    `power_ratio` how many times the floor a RoPE without scaling is (None: unbounded), `floors` the
+    mean absolute error of each reordering of the reference that the floor is made of.
     """
 
     subject: str
@@ -78,25 +96,31 @@ class Result(_Data):
     dtype: str
     device: str
     context: Annotated[int, Field(ge=1)]
+    prefill: Annotated[int, Field(ge=1)]
     verdict: _VerdictName
     reason: str
     notes: tuple[str, ...]
     logits_total: _Count | None = None
     logits_differing: _Count | None = None
+    first_differing: FirstDiffering | None = None
     parity_ratio: _Amount | None = None
     parity_ratio_by_bin: tuple[_Amount | None, ...] | None = None
+    power_ratio: _Amount | None = None
     bins: tuple[BinRecord, ...] | None = None
     slope: SlopeRecord | None = None
     max_abs: _Amount | None = None
     mean_abs: _Amount | None = None
     floor_mean_abs: _Amount | None = None
+    floors: dict[str, _Amount] | None = None
     kl_mean: _Finite | None = None
     top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     top1_counted: _Count | None = None
     seconds: _Amount | None = None
     peak_memory_bytes: _Count | None = None
+    planned_peak_memory_bytes: _Count | None = None
     reference_seconds: _Amount | None = None
     reference_peak_memory_bytes: _Count | None = None
+    planned_reference_peak_memory_bytes: _Count | None = None
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -104,11 +128,90 @@ class Result(_Data):
         if self.verdict not in Verdict.__members__:
             accepted = ", ".join(Verdict.__members__)
             raise ValueError(f"verdict is {self.verdict!r}; accepted are {accepted}")
-        if (self.verdict == Verdict.IDENTICAL.name) != (self.logits_differing == 0):
+        is_same = self.logits_differing == 0
+        if (self.verdict == Verdict.IDENTICAL.name) != is_same and (
+            self.verdict != Verdict.REFERENCE_CHANGED.name
+        ):
             raise ValueError(
                 f"verdict {self.verdict} contradicts logits_differing {self.logits_differing}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Self:
+        total, differing = self.logits_total, self.logits_differing
+        if (total is None) != (differing is None):
+            raise ValueError(f"logits_total is {total} and logits_differing {differing}")
+        if total is None or differing is None:
+            return self
+        if total == 0 or total % self.context:
+            raise ValueError(
+                f"logits_total is {total}; a positive multiple of context {self.context} is "
+                "accepted"
+            )
+        if differing > total:
+            raise ValueError(f"logits_differing {differing} is more than logits_total {total}")
+        return self
+
+    @model_validator(mode="after")
+    def _errors_bear_the_verdict_out(self) -> Self:
+        # What an earlier run measured is believed by a later one: a line that somebody edited, or
+        # that an older rule judged, must not become a pass.
+        if self.verdict == Verdict.IDENTICAL.name:
+            self._refuse_errors_of_the_identical()
+        elif self.verdict == Verdict.AT_FLOOR.name:
+            self._refuse_errors_beyond_the_floor()
+        return self
+
+    def _refuse_errors_of_the_identical(self) -> None:
+        figures = {"max_abs": self.max_abs, "mean_abs": self.mean_abs}
+        for name, value in figures.items():
+            if value != 0:
+                raise ValueError(f"verdict IDENTICAL contradicts {name} {value}")
+        for bin_ in self.bins or ():
+            if (bin_.differing, bin_.max_abs, bin_.rms) != (0, 0, 0):
+                raise ValueError(
+                    f"verdict IDENTICAL contradicts the bin of positions {bin_.start}-"
+                    f"{bin_.stop - 1}: differing {bin_.differing}, rms {bin_.rms}, max_abs "
+                    f"{bin_.max_abs}"
+                )
+
+    def _refuse_errors_beyond_the_floor(self) -> None:
+        ratios = self.parity_ratio_by_bin
+        if not ratios or self.max_abs is None or self.mean_abs is None:
+            raise ValueError("verdict AT_FLOOR contradicts errors that are missing or not finite")
+        for ratio in ratios:
+            if ratio is None or ratio > MAX_RATIO:
+                raise ValueError(
+                    f"verdict AT_FLOOR contradicts parity_ratio_by_bin, where {ratio} is; at most "
+                    f"{MAX_RATIO:g} is accepted"
+                )
+        self._refuse_ratios_of_other_bins()
+        drifts = self.slope is not None and self.slope.low > MAX_SLOPE
+        if self.slope is not None and drifts and max(filter(None, ratios)) > MIN_DRIFT:
+            raise ValueError(
+                f"verdict AT_FLOOR contradicts slope.low {self.slope.low}; at most {MAX_SLOPE:g} "
+                "is accepted"
+            )
+        if self.power_ratio is not None and self.power_ratio <= MAX_RATIO:
+            raise ValueError(
+                f"verdict AT_FLOOR contradicts power_ratio {self.power_ratio}; more than "
+                f"{MAX_RATIO:g} is accepted"
+            )
+        if self.top1_counted:
+            raise ValueError(f"verdict AT_FLOOR contradicts top1_counted {self.top1_counted}")
+
+    def _refuse_ratios_of_other_bins(self) -> None:
+        ratios, bins = self.parity_ratio_by_bin or (), self.bins or ()
+        if len(ratios) != len(bins):
+            raise ValueError(f"parity_ratio_by_bin has {len(ratios)} ratios of {len(bins)} bins")
+        for ratio, bin_ in zip(ratios, bins, strict=True):
+            measured = rms_ratio(bin_.rms or 0.0, bin_.floor_rms)
+            if not isclose(ratio or 0.0, measured or 0.0, rel_tol=1e-6):
+                raise ValueError(
+                    f"parity_ratio_by_bin {ratio} contradicts the bin of positions {bin_.start}-"
+                    f"{bin_.stop - 1}, where it is {measured}"
+                )
 
     @property
     def case(self) -> tuple[str, str, str, str, str, int]:
@@ -150,41 +253,50 @@ class ResultStore:
         self.folder = folder
         self.recovered: str | None = None
         self._by_key: dict[str, Result] = {}
+        path = folder / RESULTS
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / RESULTS).open("ab").close()
-        except OSError as error:
+            if path.exists():
+                regular_file(path)
+            path.open("ab").close()
+            content = path.read_bytes()
+            self._read(path, content)
+        except (OSError, ValueError) as error:  # ValueError: NUL in its name
             raise InputError(
-                f"--out: {str(folder)!r} cannot be written ({error.strerror}); a writable folder "
-                "is accepted."
+                f"--out: {shown(str(folder))} cannot be written ({reason(error)}); a writable "
+                "folder is accepted."
             ) from None
-        self._read()
 
-    def _read(self) -> None:
-        path = self.folder / RESULTS
-        content = path.read_bytes()
+    def _read(self, path: Path, content: bytes) -> None:
         whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # the last line was being written when the machine stopped
-            os.truncate(path, len(whole))
-            self.recovered = f"{path}: half a line at its end was removed"
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             try:
                 result = Result.model_validate_json(line)
             except ValidationError as error:
-                problem = error.errors(include_url=False)[0]
-                where = ".".join(map(str, problem["loc"])) or "the line"
-                raise InputError(
-                    f"--out: {path}:{number} is no result ({where}: {problem['msg']}); a folder "
-                    "of this version's results, or an empty one, is accepted."
-                ) from None
+                raise InputError(_not_a_result(path, number, error)) from None
             self._by_key[result.provenance.case_key] = result
+        # Only now: a file that is refused stays as it is.
+        if whole != content:  # the last line was being written when the machine stopped
+            os.truncate(path, len(whole))
+            self.recovered = f"{path}: half a line at its end was removed"
 
     def add(self, result: Result) -> None:
-        """Appends a result; it is on the disk when this returns."""
-        with (self.folder / RESULTS).open("ab") as file:
-            file.write(result.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Appends a result; it is on the disk when this returns.
+
+        Raises:
+            OSError: the disk is full, say; the file is as it was before.
+        """
+        path = self.folder / RESULTS
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("ab") as file:
+                file.write(result.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(path, before)
+            raise OSError(error.errno, error.strerror, str(path)) from error
         self._by_key[result.provenance.case_key] = result
 
     def finished(self, case_key: str) -> Result | None:
@@ -200,3 +312,13 @@ class ResultStore:
         """What is here of other cases than `results`, however these were measured before."""
         asked = {result.case for result in results}
         return [result for result in self.all() if result.case not in asked]
+
+
+def _not_a_result(path: Path, number: int, error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(map(str, problem["loc"])) or "the line"
+    says = shown(problem["msg"].removeprefix("Value error, "))[1:-1]
+    return (
+        f"--out: {path}:{number} is no result ({where}: {says}); a folder of this version's "
+        "results, or an empty one, is accepted."
+    )

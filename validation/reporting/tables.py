@@ -1,6 +1,6 @@
 """The report's tables, in no format yet: what their cells say."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,23 +62,16 @@ def case_name(result: Result, scope: tuple[str, ...]) -> str:
     return ", ".join((result.subject, result.dtype, tokens(result.context), *also))
 
 
-def tabulate_cases(results: list[Result]) -> Table:
-    """The main table: one row a case."""
+def tabulate_cases(results: list[Result], figures: Collection[str] | None = None) -> Table:
+    """The main table: one row a case.
+
+    Args:
+        results: the cases.
+        figures: headings of the figures to show; all if None.
+    """
     scope = varying_scope(results)
     names = ("subject", *scope, "dtype", "tokens")
-    figures = (
-        "differing logits",
-        "x floor",
-        "slope",
-        "max error",
-        "mean error",
-        "floor's mean error",
-        "KL",
-        "top-1 agreement",
-        "time",
-        "peak memory",
-        "reference's time",
-    )
+    shown = [name for name in _FIGURES if figures is None or name in figures]
     columns = (*(Column(name, "text") for name in names), Column("verdict", "verdict"))
     rows = (
         Row(
@@ -88,35 +81,25 @@ def tabulate_cases(results: list[Result]) -> Table:
                 result.dtype,
                 tokens(result.context),
                 result.verdict,
-                *_figures(result),
+                *(_FIGURES[name](result) for name in shown),
             ),
             is_failure(result),
         )
         for result in results
     )
-    return Table("Every case", (*columns, *map(Column, figures)), tuple(rows))
-
-
-def _figures(result: Result) -> tuple[str, ...]:
-    return (
-        _differing(result),
-        ratio(result.parity_ratio),
-        _slope(result),
-        error(result.max_abs),
-        error(result.mean_abs),
-        error(result.floor_mean_abs),
-        error(result.kl_mean),
-        _share(result.top1_agreement),
-        seconds(result.seconds),
-        memory(result.peak_memory_bytes),
-        seconds(result.reference_seconds),
-    )
+    return Table("Every case", (*columns, *map(Column, shown)), tuple(rows))
 
 
 def _differing(result: Result) -> str:
     if result.logits_differing is None:
         return ABSENT
     return f"{count(result.logits_differing)} of {count(result.logits_total)}"
+
+
+def _power(result: Result) -> str:
+    if result.power_ratio is None:
+        return ABSENT
+    return f"{result.power_ratio:.2f}" if result.power_ratio < 100 else f"{result.power_ratio:,.0f}"
 
 
 def _slope(result: Result) -> str:
@@ -134,11 +117,36 @@ def _share(value: float | None) -> str:
     return text if value == 1 or text != "100.00%" else f"{value:.4%}"
 
 
+_FIGURES: dict[str, Callable[[Result], str]] = {
+    "at a time": lambda r: "all" if r.prefill >= r.context else tokens(r.prefill),
+    "differing logits": _differing,
+    "x floor": lambda r: ratio(r.parity_ratio),
+    "slope": _slope,
+    "max error": lambda r: error(r.max_abs),
+    "mean error": lambda r: error(r.mean_abs),
+    "floor's mean error": lambda r: error(r.floor_mean_abs),
+    "plain RoPE x floor": _power,
+    "KL": lambda r: error(r.kl_mean),
+    "top-1 agreement": lambda r: _share(r.top1_agreement),
+    "time": lambda r: seconds(r.seconds),
+    "peak memory": lambda r: memory(r.peak_memory_bytes),
+    "reference's time": lambda r: seconds(r.reference_seconds),
+}
+"""The figures of a case by heading, in the order in which they are shown."""
+
+
 def tabulate_bins(result: Result, name: str) -> Table | None:
     """The errors of one case by position, None if it has none."""
     if result.bins is None:
         return None
-    headings = ("positions", "differing logits", "RMS error", "floor's RMS error", "x floor")
+    headings = (
+        "positions",
+        "differing logits",
+        "RMS error",
+        "floor's RMS error",
+        "x floor",
+        "95 % interval",
+    )
     ratios = result.parity_ratio_by_bin or (None,) * len(result.bins)
     rows = tuple(
         Row(_bin_cells(bin_, value)) for bin_, value in zip(result.bins, ratios, strict=True)
@@ -154,7 +162,15 @@ def _bin_cells(bin_: BinRecord, ratio_to_floor: float | None) -> tuple[str, ...]
         error(bin_.rms),
         error(bin_.floor_rms),
         ratio(ratio_to_floor),
+        _interval(bin_),
     )
+
+
+def _interval(bin_: BinRecord) -> str:
+    if bin_.ratio_interval is None:
+        return ABSENT
+    low, high = bin_.ratio_interval
+    return f"[{ratio(low)}, {ratio(high)}]"
 
 
 def flatten(provenance: Provenance) -> dict[str, str]:

@@ -39,6 +39,7 @@ def bins(context: int, error: Callable[[int], float | None]) -> tuple[dict[str, 
                 "mean_abs": mean,
                 "floor_mean_abs": FLOOR,
                 "max_abs": mean and 50 * mean,
+                "ratio_interval": (0.9 * mean / FLOOR, 1.1 * mean / FLOOR) if mean else None,
             }
         )
     return tuple(records)
@@ -72,6 +73,7 @@ def provenance(subject: str, context: int) -> dict[str, Any]:
         "series_sha256": digest("series") if subject == "fork" else None,
         "sdist_sha256": digest("sdist"),
         "checkpoint_sha256": digest("checkpoint"),
+        "layers": 30,
         "prompt_sha256": digest("prompt", context),
         "prompt_source": "text of TransformerLens 3.9.0's sdist",
         "reference_attention": "eager",
@@ -82,6 +84,13 @@ def provenance(subject: str, context: int) -> dict[str, Any]:
         "settings": {"device_name": "a processor", "threads": "4", "allow_tf32": "False"},
         "measured_at": "2026-01-02T03:04:05+00:00",
     }
+
+
+def growth(verdict: Verdict) -> dict[str, float]:
+    """A slope that goes with the verdict."""
+    if verdict is Verdict.AT_FLOOR:
+        return {"value": 0.01, "low": -0.05, "high": 0.07}
+    return {"value": 0.97, "low": 0.91, "high": 1.03}
 
 
 def figures(context: int, verdict: Verdict) -> dict[str, Any]:
@@ -97,7 +106,9 @@ def figures(context: int, verdict: Verdict) -> dict[str, Any]:
         "parity_ratio": mean if mean is None else mean / FLOOR,
         "parity_ratio_by_bin": tuple(None if m is None else m / FLOOR for m in means),
         "bins": records,
-        "slope": {"value": 0.97, "low": 0.91, "high": 1.03} if means[-1] else None,
+        "power_ratio": 80_000.0,
+        "floors": {"kernel": 0.9 * FLOOR, "channels": 1.1 * FLOOR},
+        "slope": growth(verdict) if means[-1] else None,
         "max_abs": mean and 60 * mean,
         "mean_abs": mean,
         "floor_mean_abs": FLOOR,
@@ -130,7 +141,7 @@ def build_result(
         measured_with: fields of the provenance.
         **fields: other fields of the result.
     """
-    is_measured = verdict not in (Verdict.REFUSED, Verdict.DIED)
+    is_measured = verdict not in (Verdict.TOO_LARGE, Verdict.REFUSED, Verdict.DIED)
     case = {
         "subject": subject,
         "base": "v3.9.0",
@@ -138,6 +149,7 @@ def build_result(
         "dtype": dtype,
         "device": "cpu",
         "context": context,
+        "prefill": context,
         **fields,
     }
     ingredients = provenance(subject, context) | (measured_with or {})

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from validation.judgement.verdict import FLIP_FACTOR, MAX_RATIO, MAX_SLOPE, Verdict
+from validation.judgement.thresholds import FLIP_FACTOR, MAX_RATIO, MAX_SLOPE
+from validation.judgement.verdict import Verdict
 from validation.reporting import report as report_module
 from validation.reporting.content import STAND_IN, arrange, compose
 from validation.reporting.report import (
@@ -119,9 +120,9 @@ def test_main_table(two_subjects: list[Result]) -> None:
         line for line in markdown_of(*two_subjects).splitlines() if line.startswith("| stock |")
     ]
     assert rows[1] == (
-        "| stock | float32 | 4k | DRIFTS | 201,325,592 of 201,326,592 | 1.98 | "
-        "0.97 \\[0.91, 1.03\\] | 7.12e-04 | 1.19e-05 | 6.00e-06 | 1.41e-10 | 99.87% | 12.3 s | "
-        "3.00 GiB | 10.0 s |"
+        "| stock | float32 | 4k | DRIFTS | all | 201,325,592 of 201,326,592 | 1.98 | "
+        "0.97 \\[0.91, 1.03\\] | 7.12e-04 | 1.19e-05 | 6.00e-06 | 80,000 | 1.41e-10 | 99.87% | "
+        "12.3 s | 3.00 GiB | 10.0 s |"
     )
     table = compose(arrange(two_subjects)).cases
     assert table is not None
@@ -171,7 +172,7 @@ def test_case_without_figures(make_result: MakeResult, verdict: Verdict) -> None
     """A refusal or a death shows its reason, on one line, and dashes."""
     text = markdown_of(make_result(verdict=verdict, reason="it raised\nKeyError: 'a|b'"))
     assert f"### fork, float32, 4k: {verdict.name}\n\nit raised KeyError: 'a\\|b'\n" in text
-    assert f"| fork | float32 | 4k | {verdict.name} |{' - |' * 11}" in text
+    assert f"| fork | float32 | 4k | {verdict.name} | all |{' - |' * 12}" in text
 
 
 def test_not_finite(make_result: MakeResult) -> None:

@@ -1,6 +1,8 @@
 """Results survive on disk, and what is no result is refused."""
 
+import os
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 from transformer_lens_fork.errors import InputError
 from validation.judgement.verdict import Verdict
 from validation.reporting.results import RESULTS, Result, ResultStore
-from validation.tests.reporting.conftest import MakeResult
+from validation.tests.reporting.conftest import FLOOR, MakeResult, bins
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -154,3 +156,100 @@ def test_errors_are_finite(make_result: MakeResult, value: float) -> None:
 def test_outcome(make_result: MakeResult, verdict: Verdict) -> None:
     """The verdict's name becomes the verdict again."""
     assert make_result(verdict=verdict).outcome is verdict
+
+
+def test_a_full_disk_leaves_no_half_record(make_result: MakeResult, tmp_path: Path) -> None:
+    """The system stops writing in the middle of a record: the file is as it was, and is named."""
+    store = ResultStore(tmp_path)
+    store.add(make_result())
+    path = tmp_path / RESULTS
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"results\.jsonl") as full:
+            store.add(make_result(context=1024))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert full.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert len(store.all()) == 1
+    store.add(make_result(context=2048))
+    assert len(ResultStore(tmp_path).all()) == 2
+
+
+def test_a_refused_file_is_left_as_it_is(tmp_path: Path) -> None:
+    """Its half line at the end is not removed while a line before it is no result."""
+    content = b"no result\n{half"
+    (tmp_path / RESULTS).write_bytes(content)
+    with pytest.raises(InputError, match="no result"):
+        ResultStore(tmp_path)
+    assert (tmp_path / RESULTS).read_bytes() == content
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Opening it would never end."""
+    os.mkfifo(tmp_path / RESULTS)
+    with pytest.raises(InputError, match="Not a regular file"):
+        ResultStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"logits_total": 0}, "logits_total is 0; a positive multiple of context 4096"),
+        ({"logits_total": 4097}, "logits_total is 4097; a positive multiple"),
+        ({"logits_total": None}, "logits_total is None and logits_differing 0"),
+        ({"max_abs": 1e-9}, "IDENTICAL contradicts max_abs 1e-09"),
+        ({"mean_abs": None}, "IDENTICAL contradicts mean_abs None"),
+    ],
+)
+def test_identical_needs_figures_of_the_identical(
+    make_result: MakeResult, fields: dict[str, object], says: str
+) -> None:
+    """Any logit, or any error, says otherwise."""
+    with pytest.raises(ValidationError, match=says):
+        make_result(**fields)
+
+
+def test_identical_needs_every_bin(make_result: MakeResult) -> None:
+    """One bin with an error is enough."""
+    bins = list(make_result().model_dump()["bins"])
+    bins[2] |= {"max_abs": 1e-9}
+    with pytest.raises(ValidationError, match="IDENTICAL contradicts the bin of positions 91-127"):
+        make_result(bins=bins)
+
+
+RISING = bins(4096, lambda position: FLOOR * (1 + position / 8192))
+"""Below twice the floor, and growing."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"parity_ratio_by_bin": (1.0, 2.01)}, r"where 2\.01 is; at most 2 is accepted"),
+        ({"parity_ratio_by_bin": (1.0, None)}, "where None is"),
+        ({"parity_ratio_by_bin": ()}, "missing or not finite"),
+        ({"parity_ratio_by_bin": None}, "missing or not finite"),
+        ({"max_abs": None}, "missing or not finite"),
+        (
+            {
+                "slope": {"value": 0.5, "low": 0.2, "high": 0.8},
+                "bins": RISING,
+                "parity_ratio_by_bin": tuple(bin_["rms"] / bin_["floor_rms"] for bin_ in RISING),
+            },
+            r"slope\.low 0\.2",
+        ),
+        ({"parity_ratio_by_bin": (1.0,)}, "1 ratios of 13 bins"),
+        ({"parity_ratio_by_bin": (0.5,) * 13}, r"the bin of positions 0-63, where it is 0\.98"),
+        ({"power_ratio": 1.9}, r"power_ratio 1\.9; more than 2 is accepted"),
+        ({"top1_counted": 1}, "top1_counted 1"),
+        ({"logits_differing": 4096 * 49152 + 1}, "is more than logits_total"),
+    ],
+)
+def test_at_floor_needs_errors_at_the_floor(
+    make_result: MakeResult, fields: dict[str, object], says: str
+) -> None:
+    """The figures beside the verdict have to bear it out."""
+    with pytest.raises(ValidationError, match=says):
+        make_result(verdict=Verdict.AT_FLOOR, **fields)

@@ -1,0 +1,211 @@
+"""What became of every fault, and the smallest errors that are noticed, as lines of JSON."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from transformer_lens_fork.atomic import building_folder
+from validation.execution.fault_run import Measured, is_accident, present_needs
+from validation.judgement.kills import Outcome, judge_fault
+from validation.judgement.sensitivity import find_threshold
+from validation.judgement.verdict import Verdict
+from validation.reporting.results import Result
+from validation.rope.faults import Fault
+from validation.rope.perturbations import Quantity
+
+FAULTS = "faults.jsonl"
+EFFECTS = "mde.jsonl"
+
+Criterion = Literal["beyond the floor", "differs at all"]
+
+_Count = Annotated[int, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FaultRecord(_Data):
+    """One fault at one dtype and context.
+
+    Attributes:
+        is_visible: whether the case has what the fault needs in order to show.
+        verdict: of the tree that has the fault; None if it was not run.
+        reason: why that verdict, or why the fault was not run.
+        outcome: name of an `Outcome`: what the logits alone say.
+        first_stage: the first stage at which the tree leaves the reference; None if not asked.
+        case_key: of the case in results.jsonl.
+    """
+
+    fault: str
+    family: str
+    mistake: str
+    equivalent: str | None
+    dtype: str
+    context: Annotated[int, Field(ge=1)]
+    is_visible: bool
+    verdict: str | None
+    reason: str
+    outcome: str
+    parity_ratio: _Amount | None = None
+    logits_differing: _Count | None = None
+    logits_total: _Count | None = None
+    max_abs: _Amount | None = None
+    first_stage: str | None = None
+    case_key: str | None = None
+
+    @model_validator(mode="after")
+    def _has_known_names(self) -> Self:
+        if self.outcome not in Outcome.__members__:
+            raise ValueError(f"outcome is {self.outcome!r}; accepted are {[*Outcome.__members__]}")
+        return self
+
+    @property
+    def result(self) -> Outcome:
+        """The outcome as the enum."""
+        return Outcome[self.outcome]
+
+    @property
+    def is_caught(self) -> bool:
+        """Whether the logits or a stage noticed the fault."""
+        return self.result.is_caught or self.first_stage is not None
+
+
+class EffectRecord(_Data):
+    """The smallest relative error that logits notice, at one dtype and context.
+
+    Attributes:
+        quantity: what is wrong: `factor`, or every `angle`.
+        criterion: noticed by a failing verdict, or because any logit differs.
+        caught: the smallest size that was noticed together with all larger ones.
+        missed: the largest size that was not.
+    """
+
+    quantity: str
+    criterion: Criterion
+    dtype: str
+    context: Annotated[int, Field(ge=1)]
+    caught: _Amount | None
+    missed: _Amount | None
+    tried: _Count
+
+
+def record_faults(
+    faults: Iterable[Fault],
+    measured: Measured,
+    first_stages: Mapping[tuple[str, str], str] | None = None,
+) -> list[FaultRecord]:
+    """One record for each fault and each case of the sound fork, in the catalogue's order.
+
+    Args:
+        faults: those that were asked for, run or not.
+        measured: what the run gave.
+        first_stages: the first stage at which a fault's tree leaves the reference, by the fault's
+            name and dtype, where it does; None if it was not asked.
+    """
+    records = []
+    for fault in faults:
+        found = {_case(result): result for result in measured.faulty.get(fault.name, ())}
+        for sound in measured.sound:
+            stage = (first_stages or {}).get((fault.name, sound.dtype))
+            record = _record(fault, sound, found.get(_case(sound)))
+            records.append(record.model_copy(update={"first_stage": stage}))
+    return records
+
+
+def record_effects(measured: Measured) -> list[EffectRecord]:
+    """One record for each quantity, criterion and case of the sound fork."""
+    criteria: tuple[Criterion, ...] = ("beyond the floor", "differs at all")
+    return [
+        _effect(quantity, criterion, sound, measured)
+        for quantity in Quantity
+        for criterion in criteria
+        for sound in measured.sound
+        if any(which is quantity for which, _ in measured.perturbed)
+    ]
+
+
+def _case(result: Result) -> tuple[str, int]:
+    return result.dtype, result.context
+
+
+def _record(fault: Fault, sound: Result, result: Result | None) -> FaultRecord:
+    present = present_needs(sound.dtype, is_chunked=sound.prefill < sound.context)
+    is_visible = fault.is_visible(sound.context, present)
+    outcome = judge_fault(
+        fault,
+        result.outcome if result else None,
+        sound.outcome,
+        is_visible=is_visible,
+        is_accident=result is not None and is_accident(result),
+    )
+    figures = {} if result is None else _figures(result)
+    return FaultRecord.model_validate(
+        {
+            "fault": fault.name,
+            "family": fault.family,
+            "mistake": fault.mistake,
+            "equivalent": fault.equivalent,
+            "dtype": sound.dtype,
+            "context": sound.context,
+            "is_visible": is_visible,
+            "verdict": result.verdict if result else None,
+            "reason": result.reason if result else why_hidden(fault),
+            "outcome": outcome.name,
+            **figures,
+        }
+    )
+
+
+def _figures(result: Result) -> dict[str, object]:
+    return {
+        "parity_ratio": result.parity_ratio,
+        "logits_differing": result.logits_differing,
+        "logits_total": result.logits_total,
+        "max_abs": result.max_abs,
+        "case_key": result.provenance.case_key,
+    }
+
+
+def why_hidden(fault: Fault) -> str:
+    """What a fault needs in order to show."""
+    needs = [need.value for need in sorted(fault.needs, key=lambda need: need.name)]
+    if fault.hidden_up_to:
+        needs.append(f"more than {fault.hidden_up_to} tokens")
+    return f"needs {' and '.join(needs)}" if needs else "needs nothing"
+
+
+def _effect(
+    quantity: Quantity, criterion: Criterion, sound: Result, measured: Measured
+) -> EffectRecord:
+    weakest = Verdict.AT_FLOOR if criterion == "beyond the floor" else Verdict.IDENTICAL
+    tried = {
+        size: not result.outcome.meets(weakest)
+        for (which, size), results in measured.perturbed.items()
+        if which is quantity
+        for result in results
+        if _case(result) == _case(sound)
+    }
+    # Where the sound fork itself differs, that a perturbed one does says nothing.
+    is_telling = sound.outcome.meets(weakest)
+    found = find_threshold(tried if is_telling else {})
+    return EffectRecord(
+        quantity=quantity.value,
+        criterion=criterion,
+        dtype=sound.dtype,
+        context=sound.context,
+        caught=found.caught,
+        missed=found.missed,
+        tried=len(tried),
+    )
+
+
+def write_records(folder: Path, name: str, records: Iterable[BaseModel]) -> None:
+    """Writes one JSON line a record, the file whole or not at all."""
+    with building_folder(folder) as scratch:
+        text = "".join(f"{record.model_dump_json()}\n" for record in records)
+        (scratch / name).write_text(text, encoding="utf-8")
+        (scratch / name).replace(folder / name)

@@ -1,0 +1,257 @@
+"""The staged proof on disk: one JSON line a subject and dtype, appended, never overwritten."""
+
+import os
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transformer_lens_fork.errors import InputError
+from validation.judgement.graft import Graft, LogitError
+from validation.judgement.stages import Stage, StageRecord
+from validation.judgement.tally import Place
+from validation.judgement.verdict import Verdict
+
+STAGES = "stages.jsonl"
+
+_Count = Annotated[int, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_StageName = Annotated[str, Field(json_schema_extra={"enum": list(Stage.__members__)})]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlaceRecord(_Data):
+    """Where a number stands: token position, frequency pair, decoder layer, which tensor."""
+
+    position: _Count
+    pair: _Count | None
+    layer: _Count | None
+    what: str
+
+    @classmethod
+    def of(cls, place: Place | None) -> Self | None:
+        """The place, if there is one."""
+        if place is None:
+            return None
+        return cls(position=place.position, pair=place.pair, layer=place.layer, what=place.what)
+
+    def __str__(self) -> str:
+        return str(Place(self.position, self.pair, self.layer, self.what))
+
+
+class DistanceRecord(_Data):
+    """How far reference and subject are from an oracle; errors are None where not finite."""
+
+    oracle: str
+    reference_differing: _Count
+    reference_largest: _Amount | None
+    subject_differing: _Count
+    subject_largest: _Amount | None
+
+
+class StageRow(_Data):
+    """The subject against the reference at one stage; `largest` is None if it is not finite."""
+
+    stage: _StageName
+    unit: str
+    compared: _Count
+    differing: _Count
+    first: PlaceRecord | None
+    largest: _Amount | None
+    largest_at: PlaceRecord | None
+    floor_ratio: _Amount | None
+    meets_identity: bool
+    meets_floor: bool
+    distances: tuple[DistanceRecord, ...]
+    trouble: str
+
+    @classmethod
+    def of(cls, record: StageRecord) -> Self:
+        """One stage, for the file."""
+        distances = tuple(
+            DistanceRecord(
+                oracle=distance.oracle,
+                reference_differing=distance.reference_differing,
+                reference_largest=finite(distance.reference_largest),
+                subject_differing=distance.subject_differing,
+                subject_largest=finite(distance.subject_largest),
+            )
+            for distance in record.distances
+        )
+        return cls(
+            stage=record.stage.name,
+            unit=record.stage.unit,
+            compared=record.compared,
+            differing=record.differing,
+            first=PlaceRecord.of(record.first),
+            largest=finite(record.largest),
+            largest_at=PlaceRecord.of(record.largest_at),
+            floor_ratio=finite(record.floor_ratio),
+            meets_identity=record.meets(Verdict.IDENTICAL),
+            meets_floor=record.meets(Verdict.AT_FLOOR),
+            distances=distances,
+            trouble=record.trouble,
+        )
+
+
+class LogitErrorRecord(_Data):
+    """A subject's logits against the reference's."""
+
+    differing: _Count
+    max_abs: _Amount | None
+    parity_ratio: _Amount | None
+
+    @classmethod
+    def of(cls, error: LogitError) -> Self:
+        """The error, for the file."""
+        return cls(
+            differing=error.differing,
+            max_abs=finite(error.max_abs),
+            parity_ratio=finite(error.parity_ratio),
+        )
+
+
+class GraftRecord(_Data):
+    """The subject as it is, and with HF's tables in every layer."""
+
+    tokens: _Count
+    logits_total: _Count
+    without: LogitErrorRecord
+    grafted: LogitErrorRecord
+    is_held: bool
+    rotation_differing: _Count
+
+    @classmethod
+    def of(cls, graft: Graft) -> Self:
+        """The graft, for the file."""
+        return cls(
+            tokens=graft.tokens,
+            logits_total=graft.logits_total,
+            without=LogitErrorRecord.of(graft.without),
+            grafted=LogitErrorRecord.of(graft.grafted),
+            is_held=graft.is_held,
+            rotation_differing=graft.rotation_differing,
+        )
+
+
+class StageProvenance(_Data):
+    """What the stages were measured with."""
+
+    key: _Sha256
+    harness_sha256: _Sha256
+    tree_sha256: _Sha256
+    series_sha256: _Sha256 | None
+    sdist_sha256: _Sha256
+    checkpoint_sha256: _Sha256
+    prompt_sha256: _Sha256
+    seed: int
+    packages: dict[str, str]
+    settings: dict[str, str]
+    measured_at: str
+
+
+class StageResult(_Data):
+    """One subject at one dtype.
+
+    `stages` is empty and `graft` None if the subject was refused or its worker died; then
+    `departure` says so.
+    """
+
+    subject: str
+    base: str
+    checkpoint: str
+    dtype: str
+    device: str
+    tokens: Annotated[int, Field(ge=1)]
+    departure: str
+    has_died: bool
+    stages: tuple[StageRow, ...] = ()
+    graft: GraftRecord | None = None
+    provenance: StageProvenance
+
+    @property
+    def case(self) -> tuple[str, str, str, str, str]:
+        """What was probed, whatever it was measured with."""
+        return (self.subject, self.base, self.checkpoint, self.dtype, self.device)
+
+    def passes(self, required: Verdict) -> bool:
+        """Whether every stage is identical, the layers and logits at least as `required`."""
+        if required is Verdict.IDENTICAL:
+            return bool(self.stages) and all(row.meets_identity for row in self.stages)
+        return bool(self.stages) and all(row.meets_floor for row in self.stages)
+
+
+class StageStore:
+    """The staged proofs in one folder, by key.
+
+    Attributes:
+        folder: the folder.
+        recovered: what was wrong with the file and mended, for people.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Reads what is there.
+
+        Raises:
+            InputError: the folder cannot be written, or holds lines that are no such results.
+        """
+        self.folder = folder
+        self.recovered: str | None = None
+        self._by_key: dict[str, StageResult] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / STAGES).open("ab").close()
+        except OSError as error:
+            raise InputError(
+                f"--out: {str(folder)!r} cannot be written ({error.strerror}); a writable folder "
+                "is accepted."
+            ) from None
+        self._read()
+
+    def _read(self) -> None:
+        path = self.folder / STAGES
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:  # the last line was being written when the machine stopped
+            os.truncate(path, len(whole))
+            self.recovered = f"{path}: half a line at its end was removed"
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                result = StageResult.model_validate_json(line)
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]
+                where = ".".join(map(str, problem["loc"])) or "the line"
+                raise InputError(
+                    f"--out: {path}:{number} is no staged proof ({where}: {problem['msg']}); a "
+                    "folder of this version's results, or an empty one, is accepted."
+                ) from None
+            self._by_key[result.provenance.key] = result
+
+    def add(self, result: StageResult) -> None:
+        """Appends a result; it is on the disk when this returns."""
+        with (self.folder / STAGES).open("ab") as file:
+            file.write(result.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._by_key[result.provenance.key] = result
+
+    def finished(self, key: str) -> StageResult | None:
+        """The result of a probe that need not run again: a death may have been an accident."""
+        result = self._by_key.get(key)
+        return result if result is not None and not result.has_died else None
+
+    def with_others(self, results: list[StageResult]) -> list[StageResult]:
+        """`results`, then what is here of other cases, however these were measured before."""
+        asked = {result.case for result in results}
+        newest = {result.case: result for result in self._by_key.values()}
+        return [*results, *(result for case, result in newest.items() if case not in asked)]
+
+
+def finite(value: float | None) -> float | None:
+    """The value, None if it is not finite."""
+    return value if value is not None and isfinite(value) else None
