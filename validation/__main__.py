@@ -231,6 +231,28 @@ def faults(
     raise typer.Exit(0 if passed else 1)
 
 
+@app.command(short_help="Draw the README's tables from the committed evidence.")
+def readme(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 if a table is stale.")
+    ] = False,
+) -> None:
+    """Write the tables of README.md anew from validation/evidence/.
+
+    Exit status: 0 they are as the evidence has them, 1 with --check if one is not.
+    """
+    with _failures():
+        from validation.reporting.readme import README, render_readme
+
+        before = README.read_text(encoding="utf-8")
+        after = render_readme(before)
+        if not check:
+            README.write_text(after, encoding="utf-8")
+    if check and before != after:
+        print("README.md is stale: `python -m validation readme` draws its tables anew.")
+        raise typer.Exit(1)
+
+
 @app.command(short_help="Print the JSON schema of a result.")
 def schema() -> None:
     """Print the JSON schema of one line of results.jsonl.

@@ -1,0 +1,87 @@
+"""The tables of the README, written from the committed evidence so that they cannot go stale."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from transformer_lens_fork.bases import REPOSITORY
+from transformer_lens_fork.errors import InputError
+from validation.models.trees import FORK, STOCK
+from validation.reporting.results import RESULTS, Result
+from validation.reporting.wording import count, error, tokens
+
+README = REPOSITORY / "README.md"
+EVIDENCE = REPOSITORY / "validation" / "evidence"
+
+_Cases = dict[tuple[str, str, int], Result]
+
+_BLOCK = re.compile(r"(<!-- evidence: (\S+) -->\n)(.*?)(<!-- end of evidence -->)", re.DOTALL)
+
+
+def render_readme(text: str, evidence: Path = EVIDENCE) -> str:
+    """`text` with every table between its markers drawn anew from `evidence`.
+
+    Raises:
+        InputError: a marker names evidence that is not there, or there is no marker.
+    """
+    if not _BLOCK.search(text):
+        raise InputError(
+            "README.md has no '<!-- evidence: NAME -->' marker; one for each table is."
+        )
+
+    def redraw(match: re.Match[str]) -> str:
+        start, name, _, end = match.groups()
+        if name not in _TABLES:
+            raise InputError(f"README.md: {name!r} is no evidence; {', '.join(_TABLES)} are.")
+        return f"{start}\n{_TABLES[name](_read(evidence / name / RESULTS))}\n\n{end}"
+
+    return _BLOCK.sub(redraw, text)
+
+
+def _read(path: Path) -> _Cases:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    results = [Result.model_validate_json(line) for line in lines]
+    return {(r.subject, r.dtype, r.context): r for r in results}
+
+
+def _identity_table(cases: _Cases) -> str:
+    """The fork's differing logits, and stock's error, beside the floor."""
+    lines = [
+        "| dtype | tokens | logits that differ, fork | stock | stock: mean error | floor | "
+        "stock / floor |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (subject, dtype, context), fork in cases.items():
+        if subject == FORK:
+            stock = cases[STOCK, dtype, context]
+            ratio = (stock.mean_abs or 0.0) / (stock.floor_mean_abs or 1.0)
+            lines.append(
+                f"| {dtype} | {tokens(context)} | **{count(fork.logits_differing)}** | "
+                f"{count(stock.logits_differing)} of {count(stock.logits_total)} | "
+                f"{error(stock.mean_abs)} | {error(stock.floor_mean_abs)} | {ratio:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def _floor_table(cases: _Cases) -> str:
+    """Verdicts and mean errors of both, where the claim is the floor."""
+    lines = [
+        "| tokens | verdict, fork | mean error | floor | verdict, stock | mean error | "
+        "other top token |",
+        "|---:|---|---:|---:|---|---:|---:|",
+    ]
+    for (subject, dtype, context), fork in cases.items():
+        if subject == FORK:
+            stock = cases[STOCK, dtype, context]
+            lines.append(
+                f"| {tokens(context)} | {fork.verdict} | {error(fork.mean_abs)} | "
+                f"{error(fork.floor_mean_abs)} | {stock.verdict} | {stock.mean_abs:.2f} | "
+                f"{1 - (stock.top1_agreement or 0.0):.0%} |"
+            )
+    return "\n".join(lines)
+
+
+_TABLES: dict[str, Callable[[_Cases], str]] = {
+    "v3.9.0-smollm2": _identity_table,
+    "v2.8.0-smollm2": _floor_table,
+}

@@ -1,0 +1,43 @@
+"""The README says what the evidence says."""
+
+from pathlib import Path
+
+import pytest
+
+from transformer_lens_fork.errors import InputError
+from validation.judgement.verdict import Verdict
+from validation.reporting.readme import README, render_readme
+from validation.tests.reporting.conftest import MakeResult
+
+MARKED = "before\n<!-- evidence: v3.9.0-smollm2 -->\nold\n<!-- end of evidence -->\nafter\n"
+
+
+def test_the_readme_is_as_the_evidence_has_it() -> None:
+    """Its tables are what `python -m validation readme` would write."""
+    text = README.read_text(encoding="utf-8")
+    assert render_readme(text) == text
+
+
+def test_a_table_follows_its_evidence(make_result: MakeResult, tmp_path: Path) -> None:
+    """Old rows go, the text around stays, and a second time changes nothing."""
+    results = [make_result("fork"), make_result("stock", Verdict.DRIFTS)]
+    folder = tmp_path / "v3.9.0-smollm2"
+    folder.mkdir()
+    lines = "".join(result.model_dump_json() + "\n" for result in results)
+    (folder / "results.jsonl").write_text(lines, encoding="utf-8")
+    drawn = render_readme(MARKED, tmp_path)
+    assert drawn.startswith("before\n<!-- evidence: v3.9.0-smollm2 -->\n\n| dtype |")
+    assert "| float32 | 4k | **0** | 201,325,592 of 201,326,592 | 1.19e-05 | 6.00e-06 |" in drawn
+    assert drawn.endswith("<!-- end of evidence -->\nafter\n")
+    assert "old" not in drawn
+    assert render_readme(drawn, tmp_path) == drawn
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("no table", "no '<!-- evidence"), (MARKED.replace("v3.9.0", "v9"), "'v9-smollm2' is no ev")],
+)
+def test_wrong_markers_are_refused(text: str, says: str, tmp_path: Path) -> None:
+    """A table that nobody draws would go stale."""
+    with pytest.raises(InputError, match=says):
+        render_readme(text, tmp_path)
