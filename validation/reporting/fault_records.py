@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from transformer_lens_fork.atomic import building_folder
 from validation.execution.fault_run import Measured, is_accident, present_needs
 from validation.judgement.kills import Outcome, judge_fault
 from validation.judgement.sensitivity import find_threshold
 from validation.judgement.verdict import Verdict
+from validation.reporting.records import Amount, Count, Record
 from validation.reporting.results import Result
 from validation.rope.faults import Fault
 from validation.rope.perturbations import Quantity
@@ -20,15 +21,8 @@ EFFECTS = "mde.jsonl"
 
 Criterion = Literal["beyond the floor", "differs at all"]
 
-_Count = Annotated[int, Field(ge=0)]
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FaultRecord(_Data):
+class FaultRecord(Record):
     """One fault at one dtype and context.
 
     Attributes:
@@ -50,10 +44,10 @@ class FaultRecord(_Data):
     verdict: str | None
     reason: str
     outcome: str
-    parity_ratio: _Amount | None = None
-    logits_differing: _Count | None = None
-    logits_total: _Count | None = None
-    max_abs: _Amount | None = None
+    parity_ratio: Amount | None = None
+    logits_differing: Count | None = None
+    logits_total: Count | None = None
+    max_abs: Amount | None = None
     first_stage: str | None = None
     case_key: str | None = None
 
@@ -74,7 +68,7 @@ class FaultRecord(_Data):
         return self.result.is_caught or self.first_stage is not None
 
 
-class EffectRecord(_Data):
+class EffectRecord(Record):
     """The smallest relative error that logits notice, at one dtype and context.
 
     Attributes:
@@ -88,9 +82,9 @@ class EffectRecord(_Data):
     criterion: Criterion
     dtype: str
     context: Annotated[int, Field(ge=1)]
-    caught: _Amount | None
-    missed: _Amount | None
-    tried: _Count
+    caught: Amount | None
+    missed: Amount | None
+    tried: Count
 
 
 def record_faults(

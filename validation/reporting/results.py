@@ -6,71 +6,64 @@ from math import isclose
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from transformer_lens_fork.errors import InputError
 from validation.judgement.bins import rms_ratio
 from validation.judgement.thresholds import MAX_RATIO, MAX_SLOPE, MIN_DRIFT
 from validation.judgement.verdict import Verdict
 from validation.models.refusals import reason, regular_file, shown
+from validation.reporting.records import Amount, Count, Finite, Record, Sha256
 
 RESULTS = "results.jsonl"
 
-_Count = Annotated[int, Field(ge=0)]
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
 _VerdictName = Annotated[str, Field(json_schema_extra={"enum": list(Verdict.__members__)})]
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BinRecord(_Data):
+class BinRecord(Record):
     """Errors in logits over positions `start` to `stop`, `stop` excluded."""
 
-    start: _Count
+    start: Count
     stop: Annotated[int, Field(ge=1)]
-    differing: _Count
-    rms: _Amount | None
-    floor_rms: _Amount
-    mean_abs: _Amount | None
-    floor_mean_abs: _Amount
-    max_abs: _Amount | None
-    ratio_interval: tuple[_Amount, _Amount] | None
+    differing: Count
+    rms: Amount | None
+    floor_rms: Amount
+    mean_abs: Amount | None
+    floor_mean_abs: Amount
+    max_abs: Amount | None
+    ratio_interval: tuple[Amount, Amount] | None
 
 
-class FirstDiffering(_Data):
+class FirstDiffering(Record):
     """The first logit that differs, with both values; the subject's is None if not finite."""
 
-    position: _Count
-    token: _Count
-    reference: _Finite
-    subject: _Finite | None
+    position: Count
+    token: Count
+    reference: Finite
+    subject: Finite | None
 
 
-class SlopeRecord(_Data):
+class SlopeRecord(Record):
     """Growth of the parity ratio, as a power of position, with its 95 % confidence interval."""
 
-    value: _Finite
-    low: _Finite
-    high: _Finite
+    value: Finite
+    low: Finite
+    high: Finite
 
 
-class Provenance(_Data):
+class Provenance(Record):
     """What the result was measured with; whatever could change it is here or in the case."""
 
-    case_key: _Sha256
-    harness_sha256: _Sha256
+    case_key: Sha256
+    harness_sha256: Sha256
     git_commit: str
     git_dirty: bool
-    tree_sha256: _Sha256
-    series_sha256: _Sha256 | None
-    sdist_sha256: _Sha256
-    checkpoint_sha256: _Sha256
+    tree_sha256: Sha256
+    series_sha256: Sha256 | None
+    sdist_sha256: Sha256
+    checkpoint_sha256: Sha256
     layers: Annotated[int, Field(ge=1)]
-    prompt_sha256: _Sha256
+    prompt_sha256: Sha256
     prompt_source: str
     reference_attention: str
     floor: str
@@ -81,7 +74,7 @@ class Provenance(_Data):
     measured_at: str
 
 
-class Result(_Data):
+class Result(Record):
     """One case: one subject at one dtype and context.
 
     Fields that come from logits are None where there are none (TOO_LARGE, REFUSED, DIED), and
@@ -100,27 +93,27 @@ class Result(_Data):
     verdict: _VerdictName
     reason: str
     notes: tuple[str, ...]
-    logits_total: _Count | None = None
-    logits_differing: _Count | None = None
+    logits_total: Count | None = None
+    logits_differing: Count | None = None
     first_differing: FirstDiffering | None = None
-    parity_ratio: _Amount | None = None
-    parity_ratio_by_bin: tuple[_Amount | None, ...] | None = None
-    power_ratio: _Amount | None = None
+    parity_ratio: Amount | None = None
+    parity_ratio_by_bin: tuple[Amount | None, ...] | None = None
+    power_ratio: Amount | None = None
     bins: tuple[BinRecord, ...] | None = None
     slope: SlopeRecord | None = None
-    max_abs: _Amount | None = None
-    mean_abs: _Amount | None = None
-    floor_mean_abs: _Amount | None = None
-    floors: dict[str, _Amount] | None = None
-    kl_mean: _Finite | None = None
+    max_abs: Amount | None = None
+    mean_abs: Amount | None = None
+    floor_mean_abs: Amount | None = None
+    floors: dict[str, Amount] | None = None
+    kl_mean: Finite | None = None
     top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
-    top1_counted: _Count | None = None
-    seconds: _Amount | None = None
-    peak_memory_bytes: _Count | None = None
-    planned_peak_memory_bytes: _Count | None = None
-    reference_seconds: _Amount | None = None
-    reference_peak_memory_bytes: _Count | None = None
-    planned_reference_peak_memory_bytes: _Count | None = None
+    top1_counted: Count | None = None
+    seconds: Amount | None = None
+    peak_memory_bytes: Count | None = None
+    planned_peak_memory_bytes: Count | None = None
+    reference_seconds: Amount | None = None
+    reference_peak_memory_bytes: Count | None = None
+    planned_reference_peak_memory_bytes: Count | None = None
     provenance: Provenance
 
     @model_validator(mode="after")

@@ -5,32 +5,26 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from transformer_lens_fork.errors import InputError
 from validation.judgement.graft import Graft, LogitError
 from validation.judgement.stages import Stage, StageRecord
 from validation.judgement.tally import Place
 from validation.judgement.verdict import Verdict
+from validation.reporting.records import Amount, Count, Record, Sha256
 
 STAGES = "stages.jsonl"
 
-_Count = Annotated[int, Field(ge=0)]
-_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _StageName = Annotated[str, Field(json_schema_extra={"enum": list(Stage.__members__)})]
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PlaceRecord(_Data):
+class PlaceRecord(Record):
     """Where a number stands: token position, frequency pair, decoder layer, which tensor."""
 
-    position: _Count
-    pair: _Count | None
-    layer: _Count | None
+    position: Count
+    pair: Count | None
+    layer: Count | None
     what: str
 
     @classmethod
@@ -44,27 +38,27 @@ class PlaceRecord(_Data):
         return str(Place(self.position, self.pair, self.layer, self.what))
 
 
-class DistanceRecord(_Data):
+class DistanceRecord(Record):
     """How far reference and subject are from an oracle; errors are None where not finite."""
 
     oracle: str
-    reference_differing: _Count
-    reference_largest: _Amount | None
-    subject_differing: _Count
-    subject_largest: _Amount | None
+    reference_differing: Count
+    reference_largest: Amount | None
+    subject_differing: Count
+    subject_largest: Amount | None
 
 
-class StageRow(_Data):
+class StageRow(Record):
     """The subject against the reference at one stage; `largest` is None if it is not finite."""
 
     stage: _StageName
     unit: str
-    compared: _Count
-    differing: _Count
+    compared: Count
+    differing: Count
     first: PlaceRecord | None
-    largest: _Amount | None
+    largest: Amount | None
     largest_at: PlaceRecord | None
-    floor_ratio: _Amount | None
+    floor_ratio: Amount | None
     meets_identity: bool
     meets_floor: bool
     distances: tuple[DistanceRecord, ...]
@@ -99,12 +93,12 @@ class StageRow(_Data):
         )
 
 
-class LogitErrorRecord(_Data):
+class LogitErrorRecord(Record):
     """A subject's logits against the reference's."""
 
-    differing: _Count
-    max_abs: _Amount | None
-    parity_ratio: _Amount | None
+    differing: Count
+    max_abs: Amount | None
+    parity_ratio: Amount | None
 
     @classmethod
     def of(cls, error: LogitError) -> Self:
@@ -116,15 +110,15 @@ class LogitErrorRecord(_Data):
         )
 
 
-class GraftRecord(_Data):
+class GraftRecord(Record):
     """The subject as it is, and with HF's tables in every layer."""
 
-    tokens: _Count
-    logits_total: _Count
+    tokens: Count
+    logits_total: Count
     without: LogitErrorRecord
     grafted: LogitErrorRecord
     is_held: bool
-    rotation_differing: _Count
+    rotation_differing: Count
 
     @classmethod
     def of(cls, graft: Graft) -> Self:
@@ -139,23 +133,23 @@ class GraftRecord(_Data):
         )
 
 
-class StageProvenance(_Data):
+class StageProvenance(Record):
     """What the stages were measured with."""
 
-    key: _Sha256
-    harness_sha256: _Sha256
-    tree_sha256: _Sha256
-    series_sha256: _Sha256 | None
-    sdist_sha256: _Sha256
-    checkpoint_sha256: _Sha256
-    prompt_sha256: _Sha256
+    key: Sha256
+    harness_sha256: Sha256
+    tree_sha256: Sha256
+    series_sha256: Sha256 | None
+    sdist_sha256: Sha256
+    checkpoint_sha256: Sha256
+    prompt_sha256: Sha256
     seed: int
     packages: dict[str, str]
     settings: dict[str, str]
     measured_at: str
 
 
-class StageResult(_Data):
+class StageResult(Record):
     """One subject at one dtype.
 
     `stages` is empty and `graft` None if the subject was refused or its worker died; then
