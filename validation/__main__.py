@@ -501,12 +501,6 @@ def _split(field: str, text: str) -> tuple[str, ...]:
     return words
 
 
-def _device(device: str) -> str:
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
-    return device
-
-
 def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:
     if value not in accepted:
         raise InputError(f"{field}: {value!r} is not accepted; {', '.join(accepted)} are.")

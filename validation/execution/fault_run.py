@@ -10,6 +10,7 @@ from transformer_lens_fork.errors import InputError
 from validation.execution.cases import Request
 from validation.execution.plan import measure_machine, plan_case
 from validation.execution.run import Watcher, run_cases
+from validation.judgement.kills import is_noticed
 from validation.judgement.sensitivity import COARSE, Threshold, find_threshold, next_sizes
 from validation.judgement.verdict import Verdict
 from validation.models.sources import source_sha256
@@ -104,8 +105,10 @@ def present_needs(dtype: str, *, is_chunked: bool) -> frozenset[Need]:
 
 
 def is_accident(result: Result) -> bool:
-    """Whether the worker was killed, for memory perhaps, and did not fail by itself."""
-    return result.outcome is Verdict.DIED and "killed by" in result.reason
+    """Whether it says nothing of the tree: killed from outside, no reference, no room."""
+    if result.outcome is Verdict.DIED:
+        return "killed by" in result.reason or result.reason.startswith("the reference worker")
+    return result.outcome is Verdict.TOO_LARGE
 
 
 def _chunks(request: Request) -> dict[tuple[str, int], bool]:
@@ -166,6 +169,7 @@ def _thresholds(
     caught: dict[tuple[str, int], dict[float, bool]] = {}
     for (which, size), results in perturbed.items():
         for result in results if which is quantity else ():
-            is_failure = not result.outcome.meets(Verdict.AT_FLOOR)
-            caught.setdefault((result.dtype, result.context), {})[size] = is_failure
+            if not is_accident(result):
+                tried = caught.setdefault((result.dtype, result.context), {})
+                tried[size] = is_noticed(result.outcome)
     return [find_threshold(tried) for tried in caught.values()]

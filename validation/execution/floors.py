@@ -17,7 +17,7 @@ KERNEL_FLOOR = "sdpa against eager"
 CHANNEL_FLOOR = "channels permuted against not, both sdpa"
 
 _PLAIN_TOKENS = 4096
-"""Positions on which RoPE without scaling is run: later ones are only further off."""
+"""About as many positions on which RoPE without scaling is run: later ones are only further off."""
 
 
 def measure_floors(
@@ -45,7 +45,9 @@ def measure_floors(
     head = linear(model.lm_head.weight)
     streams = {"eager": Stream(eager, head), "sdpa": Stream(sdpa(SDPA, n_tokens), head)}
     with plain_rope(model, job.rope_theta):
-        streams["plain"] = Stream(sdpa("plain RoPE", min(n_tokens, _PLAIN_TOKENS)), head)
+        # Whole chunks: the heads of a pair are always fed the same shape.
+        stop = min(n_tokens, max(job.chunk, _PLAIN_TOKENS // job.chunk * job.chunk))
+        streams["plain"] = Stream(sdpa("plain RoPE", stop), head)
     with permuted_channels(model, job.seed):
         permuted = sdpa("permuted", n_tokens)
         permuted_head = linear(model.lm_head.weight.detach().clone())

@@ -96,7 +96,7 @@ class Measured(_Message):
 
     Attributes:
         seconds: of the forward, without loading and comparing.
-        peak_memory_bytes: of the process (CPU) or of the allocator (CUDA) during the forward.
+        peak_memory_bytes: of the process (CPU) or of the allocator (CUDA), comparison included.
         notes: sentences for the report: how the model was loaded, what was left out.
     """
 

@@ -24,11 +24,19 @@ _PROCESS_BYTES = {"reference": 300 * 2**20, "subject": 560 * 2**20}
 
 _SCORE_COPIES = {
     ("reference", 4): 3.1,
-    ("reference", 2): 6.0,  # the softmax is in fp32: two bytes become four
+    ("reference", 2): 7.0,  # the softmax is in fp32: two bytes become four
     ("subject", 4): 5.0,
     ("subject", 2): 5.8,
 }
 """Tensors [heads, prefill, keys] that are alive at once, by model and bytes of a value."""
+
+_LOGIT_BYTES = {
+    ("reference", 4): 34,
+    ("reference", 2): 26,
+    ("subject", 4): 26,
+    ("subject", 2): 20,
+}
+"""For each logit of a chunk, of all streams: the logits, their difference, sums in float64."""
 
 _SCORE_PASSES = {"reference": 9.0, "subject": 15.0}
 """Times that each score is written or read, in eager attention."""
@@ -99,7 +107,7 @@ def measure_machine(memory_bytes: int, dtype: DtypeName, device: str) -> Machine
 
 
 def plan_case(request: Request, dtype: DtypeName, context: int, machine: Machine) -> CasePlan:
-    """Chooses the largest prefill that fits, in one forward if that does."""
+    """One forward if that fits, else the largest chunks that do, with 1 GiB of scores at most."""
     shape = request.checkpoint.shape
     size = 2 if dtype != "float32" else 4
     limit = machine.memory_bytes
@@ -153,8 +161,10 @@ def _peak_bytes(who: str, shape: Shape, size: int, context: int, prefill: int, c
     repeated = 4 * size * context * shape.heads * shape.head_dim
     cache = 0 if prefill >= context else (shape.layers + 2) * kv_bytes
     forward = scores + activations + repeated + cache + hidden_bytes
-    # Four streams of hidden states, and logits with what is made of them.
-    compared = 4 * hidden_bytes + (4 * size + 8) * chunk * shape.vocab
+    # Four streams of hidden states; an unembedding permuted, or the reference's beside its own.
+    heads = size * shape.embedding_parameters * (2 if who == "reference" else 1)
+    logits = _LOGIT_BYTES[who, size] * min(chunk, context) * shape.vocab
+    compared = 4 * hidden_bytes + heads + logits
     return int(held + max(forward, compared))
 
 

@@ -145,6 +145,8 @@ class _Batch:
                             yield self._result(tree, plan, Verdict.REFUSED, event.reason)
                         return
             except WorkerDied as death:
+                if not left:  # after its last word
+                    return
                 plan = left.pop(next(iter(left)))
                 yield self._result(tree, plan, Verdict.DIED, f"the worker {death}")
 

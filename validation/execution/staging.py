@@ -104,6 +104,8 @@ class _Batch:
                 yield self._failed(tree, provenance, f"the reference worker {trouble[0]}", True)
                 continue
             self.watcher.step(f"{tree.name} {self.dtype}, stages")
+            # A tree that ends its process early must not be judged by its predecessor's probes.
+            ProbeFiles.of_subject(self.scratch).clear()
             failure = self._run(self._subject_job(tree), tree.name)
             if failure:
                 yield self._failed(tree, provenance, *failure)

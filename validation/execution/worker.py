@@ -62,7 +62,6 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         from validation.execution.probe_reference import probe_reference
 
         probe_reference(model, _tokens(job, job.probe_tokens), job)
-    _return_freed_memory()
     for forward in job.forwards:
         tokens = _tokens(job, forward.context)
         on_layer = _layers_to(reporter, f"{forward.context} {EAGER}")
@@ -96,7 +95,6 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
         from validation.execution.probe_subject import probe_subject
 
         probe_subject(subject, _tokens(job, job.probe_tokens), head, job)
-    _return_freed_memory()
     for forward in job.forwards:
         context = forward.context
         on_layer = _layers_to(reporter, str(context))
@@ -107,6 +105,7 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
         metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
         metrics.save(subject_metrics_path(job.scratch, context))
         reporter.send(meter.measured(context, subject.notes))
+        del hidden, reference, expected
 
 
 def _layers_to(reporter: Reporter, what: str) -> Callable[[int, int], None]:
@@ -119,7 +118,7 @@ def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
 
 
 class _Meter:
-    """Seconds and peak memory between entering and leaving."""
+    """Seconds of a block, and peak memory from its start to when it is asked."""
 
     def __init__(self, device: str) -> None:
         self._device = device if device.startswith("cuda") else None
@@ -129,6 +128,8 @@ class _Meter:
             torch.cuda.synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
+            # What an earlier context used and freed is not this one's.
+            _return_freed_memory()
             _reset_peak_memory()
         self._start = time.perf_counter()
         return self
@@ -137,15 +138,14 @@ class _Meter:
         if self._device:
             torch.cuda.synchronize(self._device)
         self._seconds = time.perf_counter() - self._start
-        self._peak = (
-            torch.cuda.max_memory_allocated(self._device) if self._device else _peak_memory()
-        )
 
     def measured(self, context: int, notes: tuple[str, ...] = ()) -> Measured:
         return Measured(
             context=context,
             seconds=self._seconds,
-            peak_memory_bytes=self._peak,
+            peak_memory_bytes=(
+                torch.cuda.max_memory_allocated(self._device) if self._device else _peak_memory()
+            ),
             notes=notes,
         )
 

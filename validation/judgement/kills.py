@@ -23,6 +23,11 @@ class Outcome(Enum):
         return self in (Outcome.BEYOND_FLOOR, Outcome.DIFFERS)
 
 
+def is_noticed(verdict: Verdict) -> bool:
+    """Whether the verdict says that something is wrong; BLIND says that nothing can be said."""
+    return verdict not in (Verdict.IDENTICAL, Verdict.AT_FLOOR, Verdict.BLIND)
+
+
 def judge_fault(
     fault: Fault,
     verdict: Verdict | None,
@@ -46,7 +51,7 @@ def judge_fault(
         return Outcome.UNDECIDED
     if fault.equivalent is not None:
         return Outcome.EQUIVALENT if verdict is sound else Outcome.NOT_EQUIVALENT
-    if not verdict.meets(Verdict.AT_FLOOR):
+    if is_noticed(verdict):
         return Outcome.BEYOND_FLOOR
     if sound is Verdict.IDENTICAL and verdict is not Verdict.IDENTICAL:
         return Outcome.DIFFERS

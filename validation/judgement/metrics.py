@@ -150,7 +150,7 @@ def stream_errors(
 
     Args:
         streams: by name; the first is the reference as it is compared with subjects. Pairs with a
-            shorter one end where it ends, at a multiple of `chunk`.
+            shorter one end where it ends, which must be at a multiple of `chunk`.
         pairs: for each result, the stream that is subtracted and the one it is subtracted from.
         chunk: positions a chunk, the same as for subjects.
 
@@ -158,7 +158,7 @@ def stream_errors(
         The errors by the pairs' names, and the first stream's `PositionMetrics.reference_bits`.
 
     Raises:
-        ValueError: logits are not finite.
+        ValueError: logits are not finite, or a shorter stream ends within a chunk.
     """
     measure = _Measure()
     parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in pairs}
@@ -209,7 +209,13 @@ class _Measure:
     def errors(
         self, expected: Float[Tensor, "chunk vocab"], found: Float[Tensor, "chunk vocab"]
     ) -> dict[str, Tensor]:
-        """The fields of `Errors`, without `vocab`."""
+        """The fields of `Errors`, without `vocab`.
+
+        Raises:
+            ValueError: the two have different shapes, which torch might broadcast.
+        """
+        if expected.shape != found.shape:
+            raise ValueError(f"chunks of {tuple(expected.shape)} and {tuple(found.shape)} logits")
         # NaN differs from everything, as it should; -0.0 equals 0.0.
         differing = (expected != found).sum(-1)
         if not bool(differing.any()):

@@ -19,6 +19,9 @@ from validation.execution.jobs import SubjectJob
 from validation.judgement.metrics import Head
 from validation.models.reference import OnLayer, reporting_layers
 
+_ACCIDENTS = (torch.OutOfMemoryError, MemoryError)
+"""Of the machine, not of the tree: the worker dies of them, and the case is run again."""
+
 
 class SubjectRefused(Exception):
     """The tree cannot load or run the checkpoint; the message says what it raised."""
@@ -38,9 +41,14 @@ class Subject:
 
     def refuse_another_forward(self, tokens: Int[Tensor, "1 pos"]) -> None:
         """Raises SubjectRefused unless the model's own forward is what is measured here."""
-        with torch.no_grad():
-            logits = self.model(tokens)
-            measured = self.head(self.final_hidden(tokens, lambda *_: None)[None])
+        try:
+            with torch.no_grad():
+                logits = self.model(tokens)
+                measured = self.head(self.final_hidden(tokens, lambda *_: None)[None])
+        except _ACCIDENTS:
+            raise
+        except Exception as error:  # a foreign tree may raise anything
+            raise SubjectRefused(f"its forward() raised {error!r}") from error
         if not torch.allclose(logits, measured, rtol=0, atol=0, equal_nan=True):
             raise SubjectRefused("its forward() is not its unembed() of its ln_final()")
 
@@ -130,6 +138,8 @@ def _load_by_itself(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, str | Non
         model = HookedTransformer.from_pretrained_no_processing(
             str(job.checkpoint), dtype=dtype, device=job.device
         )
+    except _ACCIDENTS:
+        raise
     except Exception as error:  # a foreign tree may raise anything
         return None, f"raised {_first_line(error, job)}"
     wanted = _configuration(job)
@@ -208,6 +218,8 @@ def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str
             center_unembed=False,
             fold_value_biases=False,
         )
+    except _ACCIDENTS:
+        raise
     except Exception as error:  # a foreign tree may raise anything
         message = f"given the configuration explicitly, it raised {_first_line(error, job)}"
         raise SubjectRefused(message) from error

@@ -284,5 +284,6 @@ def _guide(results: list[Result]) -> tuple[Entry, ...]:
             "tokens that go through a model in one forward; fewer than all go through its cache of "
             "keys and values in turn, the same number on both sides.",
         ),
-        Entry("time, memory", "of the forward, without loading and without the comparison."),
+        Entry("time", "of the forward, without loading and without the comparison."),
+        Entry("peak memory", "of the process: weights, forward and comparison of the logits."),
     )

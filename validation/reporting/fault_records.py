@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from transformer_lens_fork.atomic import building_folder
 from validation.execution.fault_run import Measured, is_accident, present_needs
-from validation.judgement.kills import Outcome, judge_fault
+from validation.judgement.kills import Outcome, is_noticed, judge_fault
 from validation.judgement.sensitivity import find_threshold
 from validation.judgement.verdict import Verdict
 from validation.reporting.records import Amount, Count, Record
@@ -175,13 +175,14 @@ def why_hidden(fault: Fault) -> str:
 def _effect(
     quantity: Quantity, criterion: Criterion, sound: Result, measured: Measured
 ) -> EffectRecord:
-    weakest = Verdict.AT_FLOOR if criterion == "beyond the floor" else Verdict.IDENTICAL
+    is_strict = criterion == "beyond the floor"
+    weakest = Verdict.AT_FLOOR if is_strict else Verdict.IDENTICAL
     tried = {
-        size: not result.outcome.meets(weakest)
+        size: is_noticed(result.outcome) if is_strict else not result.outcome.meets(weakest)
         for (which, size), results in measured.perturbed.items()
         if which is quantity
         for result in results
-        if _case(result) == _case(sound)
+        if _case(result) == _case(sound) and not is_accident(result)
     }
     # Where the sound fork itself differs, that a perturbed one does says nothing.
     is_telling = sound.outcome.meets(weakest)

@@ -8,7 +8,7 @@ from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
 from validation.models.trees import FORK, STOCK
 from validation.reporting.results import RESULTS, Result
-from validation.reporting.wording import count, error, tokens
+from validation.reporting.wording import count, error, ratio, tokens
 
 README = REPOSITORY / "README.md"
 EVIDENCE = REPOSITORY / "validation" / "evidence"
@@ -48,17 +48,17 @@ def _identity_table(cases: _Cases) -> str:
     """The fork's differing logits, and stock's error, beside the floor."""
     lines = [
         "| dtype | tokens | logits that differ, fork | stock | stock: mean error | floor | "
-        "stock / floor |",
+        "x floor, RMS |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for (subject, dtype, context), fork in cases.items():
         if subject == FORK:
             stock = cases[STOCK, dtype, context]
-            ratio = (stock.mean_abs or 0.0) / (stock.floor_mean_abs or 1.0)
             lines.append(
                 f"| {dtype} | {tokens(context)} | **{count(fork.logits_differing)}** | "
                 f"{count(stock.logits_differing)} of {count(stock.logits_total)} | "
-                f"{error(stock.mean_abs)} | {error(stock.floor_mean_abs)} | {ratio:.1f} |"
+                f"{error(stock.mean_abs)} | {error(stock.floor_mean_abs)} | "
+                f"{ratio(stock.parity_ratio)} |"
             )
     return "\n".join(lines)
 

@@ -225,8 +225,11 @@ class Result(Record):
 
     @property
     def is_finished(self) -> bool:
-        """Whether running it again would give the same: a death may have been an accident."""
-        return self.outcome is not Verdict.DIED
+        """Whether running it again would give the same.
+
+        A death may have been an accident; what did not fit may fit now, and costs nothing to ask.
+        """
+        return self.outcome not in (Verdict.DIED, Verdict.TOO_LARGE)
 
 
 class ResultStore:
@@ -298,8 +301,8 @@ class ResultStore:
         return result if result is not None and result.is_finished else None
 
     def all(self) -> list[Result]:
-        """The newest result of every case."""
-        return list(self._by_key.values())
+        """The newest result of every case, whatever it was measured with."""
+        return list({result.case: result for result in self._by_key.values()}.values())
 
     def beside(self, results: list[Result]) -> list[Result]:
         """What is here of other cases than `results`, however these were measured before."""

@@ -157,14 +157,16 @@ def test_every_mistake_is_seen_at_its_stage(fork: Path, tmp_path: Path) -> None:
     trees = [plant(fault, fork, tmp_path / fault.name) for _, fault in expected]
     dies = plant(find_fault("factor-ignored"), fork, tmp_path / "dies")
     (dies / "transformer_lens" / "__init__.py").write_text("import no_such_module\n")
+    quits = plant(find_fault("factor-ignored"), fork, tmp_path / "quits")
+    (quits / "transformer_lens" / "__init__.py").write_text("import os; os._exit(0)\n")
     out = tmp_path / "out"
     process = run(
         out,
         *("--checkpoint", checkpoint, "--dtype", "float32", "--require", "floor"),
-        *("--subjects", ",".join(map(str, [*trees, dies, "fork"]))),
+        *("--subjects", ",".join(map(str, [*trees, dies, "fork", quits]))),
     )
     assert process.returncode == 1, process.stdout + process.stderr
-    *faulty, dead, sound = staged(out)
+    *faulty, dead, sound, quitter = staged(out)
     for result, (stage, fault) in zip(faulty, expected, strict=True):
         assert first_stage(result) == stage, f"{fault.name}: {result.departure}"
         assert result.stages, result.departure
@@ -172,7 +174,8 @@ def test_every_mistake_is_seen_at_its_stage(fork: Path, tmp_path: Path) -> None:
     assert first_stage(sound) is None
     assert dead.has_died
     assert "no_such_module" in dead.departure
-    assert process.stdout.count("FAIL ") == len(faulty) + 1
+    assert quitter.has_died, "it must not be judged by the sound tree's probes before it"
+    assert process.stdout.count("FAIL ") == len(faulty) + 2
 
     by_name = {fault.name: r for r, (_, fault) in zip(faulty, expected, strict=True)}
     grafted = by_name["bf16-positions"].graft

@@ -17,6 +17,8 @@ SAME = Fault("same", "Same.", (), equivalent="it is")
         (FAULT, Verdict.REFUSED, Verdict.IDENTICAL, Outcome.BEYOND_FLOOR),
         (FAULT, Verdict.BEYOND_FLOOR, Verdict.AT_FLOOR, Outcome.BEYOND_FLOOR),
         (FAULT, Verdict.AT_FLOOR, Verdict.IDENTICAL, Outcome.DIFFERS),
+        (FAULT, Verdict.BLIND, Verdict.IDENTICAL, Outcome.DIFFERS),
+        (FAULT, Verdict.BLIND, Verdict.AT_FLOOR, Outcome.SURVIVED),
         (FAULT, Verdict.AT_FLOOR, Verdict.AT_FLOOR, Outcome.SURVIVED),
         (FAULT, Verdict.IDENTICAL, Verdict.IDENTICAL, Outcome.SURVIVED),
         (FAULT, Verdict.IDENTICAL, Verdict.AT_FLOOR, Outcome.SURVIVED),

@@ -154,6 +154,9 @@ def test_errors_between_streams_are_those_of_metrics() -> None:
         np.testing.assert_array_equal(getattr(errors["first"], name), getattr(expected, name)[:16])
     assert errors["first"].positions == expected.prefix(16).positions == 16
     assert isinstance(errors["whole"], Errors)
+    streams["short"] = Stream(other[:20], _same)
+    with pytest.raises(ValueError, match=r"chunks of \(8, 19\) and \(4, 19\) logits"):
+        stream_errors(streams, {"first": ("one", "short")}, 8)
     streams["other"] = Stream(torch.full_like(other, torch.nan), _same)
     with pytest.raises(ValueError, match=r"the reference's logits \(other\) .* are not finite"):
         stream_errors(streams, {"whole": ("one", "other")}, 8)

@@ -27,7 +27,10 @@ def test_a_table_follows_its_evidence(make_result: MakeResult, tmp_path: Path) -
     (folder / "results.jsonl").write_text(lines, encoding="utf-8")
     drawn = render_readme(MARKED, tmp_path)
     assert drawn.startswith("before\n<!-- evidence: v3.9.0-smollm2 -->\n\n| dtype |")
-    assert "| float32 | 4k | **0** | 201,325,592 of 201,326,592 | 1.19e-05 | 6.00e-06 |" in drawn
+    assert (
+        "| float32 | 4k | **0** | 201,325,592 of 201,326,592 | 1.19e-05 | 6.00e-06 | 1.98 |"
+        in drawn
+    )
     assert drawn.endswith("<!-- end of evidence -->\nafter\n")
     assert "old" not in drawn
     assert render_readme(drawn, tmp_path) == drawn
