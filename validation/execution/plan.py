@@ -161,6 +161,10 @@ def _peak_bytes(who: str, shape: Shape, size: int, context: int, prefill: int, c
     repeated = 4 * size * context * shape.heads * shape.head_dim
     cache = 0 if prefill >= context else (shape.layers + 2) * kv_bytes
     forward = scores + activations + repeated + cache + hidden_bytes
+    if who == "reference":
+        # The floors' sdpa takes all tokens at once: one MLP's activations and the residual streams.
+        whole = size * context * (3 * shape.intermediate + 5 * shape.hidden) + hidden_bytes
+        forward = max(forward, whole)
     # Four streams of hidden states; an unembedding permuted, or the reference's beside its own.
     heads = size * shape.embedding_parameters * (2 if who == "reference" else 1)
     logits = _LOGIT_BYTES[who, size] * min(chunk, context) * shape.vocab
