@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +29,7 @@ from validation.judgement.metrics import Errors, PositionMetrics
 from validation.judgement.verdict import Judgement, Verdict, judge
 from validation.models.reference import EAGER
 from validation.models.trees import STOCK, Tree
+from validation.reporting.records import finite
 from validation.reporting.results import (
     BinRecord,
     FirstDiffering,
@@ -257,29 +257,29 @@ def _figures(
         "logits_total": metrics.positions * metrics.vocab,
         "logits_differing": int(metrics.differing.sum()),
         "first_differing": _first_differing(metrics),
-        "parity_ratio": _finite(judgement.parity_ratio),
-        "parity_ratio_by_bin": tuple(_finite(bin_.ratio) for bin_ in judgement.bins),
-        "power_ratio": _finite(judgement.power_ratio),
+        "parity_ratio": finite(judgement.parity_ratio),
+        "parity_ratio_by_bin": tuple(finite(bin_.ratio) for bin_ in judgement.bins),
+        "power_ratio": finite(judgement.power_ratio),
         "bins": tuple(
             BinRecord(
                 start=bin_.start,
                 stop=bin_.stop,
                 differing=bin_.differing,
-                rms=_finite(bin_.rms),
+                rms=finite(bin_.rms),
                 floor_rms=bin_.floor_rms,
-                mean_abs=_finite(bin_.mean_abs),
+                mean_abs=finite(bin_.mean_abs),
                 floor_mean_abs=bin_.floor_mean_abs,
-                max_abs=_finite(bin_.max_abs),
+                max_abs=finite(bin_.max_abs),
                 ratio_interval=bin_.ratio_interval,
             )
             for bin_ in judgement.bins
         ),
         "slope": SlopeRecord(**asdict(slope)) if slope else None,
-        "max_abs": _finite(float(metrics.abs_max.max())),
-        "mean_abs": _finite(_mean_abs(metrics)),
+        "max_abs": finite(float(metrics.abs_max.max())),
+        "mean_abs": finite(_mean_abs(metrics)),
         "floor_mean_abs": _mean_abs(floor),
         "floors": {name: _mean_abs(errors) for name, errors in itself.floors.items()},
-        "kl_mean": _finite(float(metrics.kl.mean())),
+        "kl_mean": finite(float(metrics.kl.mean())),
         "top1_agreement": judgement.top1_agreement,
         "top1_counted": judgement.top1_counted,
     }
@@ -291,13 +291,9 @@ def _first_differing(metrics: PositionMetrics) -> FirstDiffering | None:
     position, token = metrics.first_differing.tolist()
     reference, subject = metrics.first_values.tolist()
     return FirstDiffering(
-        position=position, token=token, reference=reference, subject=_finite(subject)
+        position=position, token=token, reference=reference, subject=finite(subject)
     )
 
 
 def _mean_abs(errors: Errors) -> float:
     return float(errors.abs_sum.mean()) / errors.vocab
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and isfinite(value) else None

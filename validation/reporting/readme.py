@@ -1,7 +1,7 @@
 """The tables of the README, written from the committed evidence so that they cannot go stale."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from transformer_lens_fork.bases import REPOSITORY
@@ -44,6 +44,13 @@ def _read(path: Path) -> _Cases:
     return {(r.subject, r.dtype, r.context): r for r in results}
 
 
+def _pairs(cases: _Cases) -> Iterator[tuple[Result, Result]]:
+    """Every case of the fork with stock's."""
+    for (subject, dtype, context), fork in cases.items():
+        if subject == FORK:
+            yield fork, cases[STOCK, dtype, context]
+
+
 def _identity_table(cases: _Cases) -> str:
     """The fork's differing logits, and stock's error, beside the floor."""
     lines = [
@@ -51,15 +58,13 @@ def _identity_table(cases: _Cases) -> str:
         "x floor, RMS |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for (subject, dtype, context), fork in cases.items():
-        if subject == FORK:
-            stock = cases[STOCK, dtype, context]
-            lines.append(
-                f"| {dtype} | {tokens(context)} | **{count(fork.logits_differing)}** | "
-                f"{count(stock.logits_differing)} of {count(stock.logits_total)} | "
-                f"{error(stock.mean_abs)} | {error(stock.floor_mean_abs)} | "
-                f"{ratio(stock.parity_ratio)} |"
-            )
+    for fork, stock in _pairs(cases):
+        lines.append(
+            f"| {fork.dtype} | {tokens(fork.context)} | **{count(fork.logits_differing)}** | "
+            f"{count(stock.logits_differing)} of {count(stock.logits_total)} | "
+            f"{error(stock.mean_abs)} | {error(stock.floor_mean_abs)} | "
+            f"{ratio(stock.parity_ratio)} |"
+        )
     return "\n".join(lines)
 
 
@@ -70,14 +75,12 @@ def _floor_table(cases: _Cases) -> str:
         "other top token |",
         "|---:|---|---:|---:|---|---:|---:|",
     ]
-    for (subject, dtype, context), fork in cases.items():
-        if subject == FORK:
-            stock = cases[STOCK, dtype, context]
-            lines.append(
-                f"| {tokens(context)} | {fork.verdict} | {error(fork.mean_abs)} | "
-                f"{error(fork.floor_mean_abs)} | {stock.verdict} | {stock.mean_abs:.2f} | "
-                f"{1 - (stock.top1_agreement or 0.0):.0%} |"
-            )
+    for fork, stock in _pairs(cases):
+        lines.append(
+            f"| {tokens(fork.context)} | {fork.verdict} | {error(fork.mean_abs)} | "
+            f"{error(fork.floor_mean_abs)} | {stock.verdict} | {stock.mean_abs:.2f} | "
+            f"{1 - (stock.top1_agreement or 0.0):.0%} |"
+        )
     return "\n".join(lines)
 
 

@@ -1,8 +1,15 @@
-"""What every record on disk is made of: frozen, and refusing what it does not know."""
+"""What every record on disk is made of, and the file of them that grows by appending."""
 
-from typing import Annotated
+import os
+from contextlib import suppress
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transformer_lens_fork.errors import InputError
+from validation.models.refusals import reason, regular_file, shown
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -11,6 +18,89 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
-    """Part of a line of JSON."""
+    """Part of a line of JSON: frozen, and refusing what it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+class RecordFile(Generic[_R]):
+    """Records in a file of OUT, one JSON line each, appended, never overwritten.
+
+    Attributes:
+        path: the file.
+        records: what it held when it was opened, in order.
+        recovered: what was wrong with it and mended, for people.
+    """
+
+    def __init__(self, path: Path, kind: type[_R], name: str) -> None:
+        """Reads what is there.
+
+        Args:
+            path: the file; it and its folder are made if they are missing.
+            kind: what a line holds.
+            name: what a record is called in errors.
+
+        Raises:
+            InputError: the folder cannot be written, or holds lines that are no such records.
+        """
+        self.path = path
+        self.records: list[_R] = []
+        self.recovered: str | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                regular_file(path)
+            path.open("ab").close()
+            self._read(path.read_bytes(), kind, name)
+        except (OSError, ValueError) as error:  # ValueError: NUL in its name
+            raise InputError(
+                f"--out: {shown(str(path.parent))} cannot be written ({reason(error)}); a writable "
+                "folder is accepted."
+            ) from None
+
+    def _read(self, content: bytes, kind: type[_R], name: str) -> None:
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+            try:
+                self.records.append(kind.model_validate_json(line))
+            except ValidationError as error:
+                raise InputError(_refusal(self.path, number, name, error)) from None
+        # Only now: a file that is refused stays as it is.
+        if whole != content:  # the last line was being written when the machine stopped
+            os.truncate(self.path, len(whole))
+            self.recovered = f"{self.path}: half a line at its end was removed"
+
+    def append(self, record: _R) -> None:
+        """Appends a record; it is on the disk when this returns.
+
+        Raises:
+            OSError: the disk is full, say; the file is as it was before.
+        """
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as file:
+                file.write(record.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self.path, before)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def _refusal(path: Path, number: int, name: str, error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(map(str, problem["loc"])) or "the line"
+    says = shown(problem["msg"].removeprefix("Value error, "))[1:-1]
+    return (
+        f"--out: {path}:{number} is no {name} ({where}: {says}); a folder of this version's "
+        "results, or an empty one, is accepted."
+    )
+
+
+def finite(value: float | None) -> float | None:
+    """The value, None if it is not finite."""
+    return value if value is not None and isfinite(value) else None

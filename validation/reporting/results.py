@@ -1,19 +1,15 @@
 """Results on disk: one JSON line a case, appended, never overwritten."""
 
-import os
-from contextlib import suppress
 from math import isclose
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from transformer_lens_fork.errors import InputError
 from validation.judgement.bins import rms_ratio
 from validation.judgement.thresholds import MAX_RATIO, MAX_SLOPE, MIN_DRIFT
 from validation.judgement.verdict import Verdict
-from validation.models.refusals import reason, regular_file, shown
-from validation.reporting.records import Amount, Count, Finite, Record, Sha256
+from validation.reporting.records import Amount, Count, Finite, Record, RecordFile, Sha256
 
 RESULTS = "results.jsonl"
 
@@ -247,34 +243,9 @@ class ResultStore:
             InputError: the folder cannot be written, or holds lines that are no results.
         """
         self.folder = folder
-        self.recovered: str | None = None
-        self._by_key: dict[str, Result] = {}
-        path = folder / RESULTS
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                regular_file(path)
-            path.open("ab").close()
-            content = path.read_bytes()
-            self._read(path, content)
-        except (OSError, ValueError) as error:  # ValueError: NUL in its name
-            raise InputError(
-                f"--out: {shown(str(folder))} cannot be written ({reason(error)}); a writable "
-                "folder is accepted."
-            ) from None
-
-    def _read(self, path: Path, content: bytes) -> None:
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
-            try:
-                result = Result.model_validate_json(line)
-            except ValidationError as error:
-                raise InputError(_not_a_result(path, number, error)) from None
-            self._by_key[result.provenance.case_key] = result
-        # Only now: a file that is refused stays as it is.
-        if whole != content:  # the last line was being written when the machine stopped
-            os.truncate(path, len(whole))
-            self.recovered = f"{path}: half a line at its end was removed"
+        self._file = RecordFile(folder / RESULTS, Result, "result")
+        self.recovered = self._file.recovered
+        self._by_key = {result.provenance.case_key: result for result in self._file.records}
 
     def add(self, result: Result) -> None:
         """Appends a result; it is on the disk when this returns.
@@ -282,17 +253,7 @@ class ResultStore:
         Raises:
             OSError: the disk is full, say; the file is as it was before.
         """
-        path = self.folder / RESULTS
-        before = path.stat().st_size if path.exists() else 0
-        try:
-            with path.open("ab") as file:
-                file.write(result.model_dump_json().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            with suppress(OSError):
-                os.truncate(path, before)
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        self._file.append(result)
         self._by_key[result.provenance.case_key] = result
 
     def finished(self, case_key: str) -> Result | None:
@@ -308,13 +269,3 @@ class ResultStore:
         """What is here of other cases than `results`, however these were measured before."""
         asked = {result.case for result in results}
         return [result for result in self.all() if result.case not in asked]
-
-
-def _not_a_result(path: Path, number: int, error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(map(str, problem["loc"])) or "the line"
-    says = shown(problem["msg"].removeprefix("Value error, "))[1:-1]
-    return (
-        f"--out: {path}:{number} is no result ({where}: {says}); a folder of this version's "
-        "results, or an empty one, is accepted."
-    )

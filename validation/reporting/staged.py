@@ -1,18 +1,15 @@
 """The staged proof on disk: one JSON line a subject and dtype, appended, never overwritten."""
 
-import os
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from transformer_lens_fork.errors import InputError
 from validation.judgement.graft import Graft, LogitError
 from validation.judgement.stages import Stage, StageRecord
 from validation.judgement.tally import Place
 from validation.judgement.verdict import Verdict
-from validation.reporting.records import Amount, Count, Record, Sha256
+from validation.reporting.records import Amount, Count, Record, RecordFile, Sha256, finite
 
 STAGES = "stages.jsonl"
 
@@ -195,43 +192,17 @@ class StageStore:
             InputError: the folder cannot be written, or holds lines that are no such results.
         """
         self.folder = folder
-        self.recovered: str | None = None
-        self._by_key: dict[str, StageResult] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / STAGES).open("ab").close()
-        except OSError as error:
-            raise InputError(
-                f"--out: {str(folder)!r} cannot be written ({error.strerror}); a writable folder "
-                "is accepted."
-            ) from None
-        self._read()
-
-    def _read(self) -> None:
-        path = self.folder / STAGES
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # the last line was being written when the machine stopped
-            os.truncate(path, len(whole))
-            self.recovered = f"{path}: half a line at its end was removed"
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                result = StageResult.model_validate_json(line)
-            except ValidationError as error:
-                problem = error.errors(include_url=False)[0]
-                where = ".".join(map(str, problem["loc"])) or "the line"
-                raise InputError(
-                    f"--out: {path}:{number} is no staged proof ({where}: {problem['msg']}); a "
-                    "folder of this version's results, or an empty one, is accepted."
-                ) from None
-            self._by_key[result.provenance.key] = result
+        self._file = RecordFile(folder / STAGES, StageResult, "staged proof")
+        self.recovered = self._file.recovered
+        self._by_key = {result.provenance.key: result for result in self._file.records}
 
     def add(self, result: StageResult) -> None:
-        """Appends a result; it is on the disk when this returns."""
-        with (self.folder / STAGES).open("ab") as file:
-            file.write(result.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Appends a result; it is on the disk when this returns.
+
+        Raises:
+            OSError: the disk is full, say; the file is as it was before.
+        """
+        self._file.append(result)
         self._by_key[result.provenance.key] = result
 
     def finished(self, key: str) -> StageResult | None:
@@ -244,8 +215,3 @@ class StageStore:
         asked = {result.case for result in results}
         newest = {result.case: result for result in self._by_key.values()}
         return [*results, *(result for case, result in newest.items() if case not in asked)]
-
-
-def finite(value: float | None) -> float | None:
-    """The value, None if it is not finite."""
-    return value if value is not None and isfinite(value) else None
