@@ -214,12 +214,16 @@ def faults(
 ) -> None:
     """Edit each known RoPE mistake into a copy of the fork and judge the copies as subjects.
 
+    Every copy goes through the stages of `stages`, and through each context in which its mistake
+    can show.
+
     Exit status: 0 every fault that can show is caught and the fork itself passes, 1 one is not
     caught, 2 the input is not accepted. Finished cases are not run again.
 
     \b
     OUT/faults.jsonl      one record for every fault, dtype and context
     OUT/mde.jsonl         the smallest relative errors in factor and angle that are caught
+    OUT/results.jsonl, OUT/stages.jsonl   every case and staged proof that these rest on
     OUT/faults.md, OUT/fault_matrix.png   what people read
     """
     with _failures(out):
@@ -414,6 +418,7 @@ def _faults(asked: _Asked, out: Path, only: tuple[str, ...], with_effects: bool)
     from validation.reporting.fault_report import print_faults, write_fault_report
     from validation.reporting.outputs import refuse_unusable_folder
     from validation.reporting.results import ResultStore
+    from validation.reporting.staged import StageStore
     from validation.rope.faults import BASE
 
     if asked.base != BASE:
@@ -421,11 +426,11 @@ def _faults(asked: _Asked, out: Path, only: tuple[str, ...], with_effects: bool)
     chosen = choose_faults(only)
     with Console() as console:
         refuse_unusable_folder(out)
-        store = ResultStore(out)
-        if store.recovered:
-            console.note(store.recovered)
+        stores = ResultStore(out), StageStore(out)
+        for recovered in filter(None, (store.recovered for store in stores)):
+            console.note(recovered)
         request = _resolve(asked, console)
-        measured = run_faults(request, chosen, store, console, with_effects=with_effects)
+        measured = run_faults(request, chosen, stores, console, with_effects=with_effects)
         console.step("writing the report")
         records = record_faults(chosen, measured)
         effects = record_effects(measured)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,6 +22,12 @@ ROTATION = "rotation"
 """`q`, `k` [pos head_dim] as they go in (reference only), `rotated_q`, `rotated_k` in one go and,
 of a subject, `chunked_q`, `chunked_k` at offsets."""
 
+PARAMETER_SETS = "parameter-sets"
+"""`NAME/cos`, `NAME/sin` [pos head_dim] at other RoPE parameters than the checkpoint's, by name."""
+
+SET_POSITIONS = 4096
+"""Positions of each of these tables."""
+
 LAYER_FLOOR = "layer-floor"
 """`mean_square` [layer pos]: how far each layer of the reference moves on the same input when its
 attention is summed in another order."""
@@ -36,6 +42,9 @@ tables were still there after the forward."""
 WHOLE = "whole"
 CHUNKS = ("first-chunk", "second-chunk")
 """Parts of the prompt: all in one forward, or two forwards through the cache of keys and values."""
+
+PADDED = "padded"
+"""Two rows of a batch, padded on the left."""
 
 FLOOR = "floor"
 """`ReferenceMetrics` of the prompt."""
@@ -156,6 +165,41 @@ def prompt_parts(tokens: int) -> dict[str, range]:
     chunks = (range(0, cut), range(cut, tokens))
     parts = dict(zip(CHUNKS, chunks, strict=True)) if cut else {}
     return {WHOLE: range(tokens), **parts}
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """The beginning of a prompt twice, padded on the left by different numbers of tokens.
+
+    Attributes:
+        tokens: token ids; what a pad is does not matter.
+        mask: 1 for tokens, 0 for pads.
+        pads: of each row.
+    """
+
+    tokens: Int[Tensor, "row pos"]
+    mask: Int[Tensor, "row pos"]
+    pads: tuple[int, int]
+
+    @classmethod
+    def of(cls, tokens: Int[Tensor, "1 pos"]) -> "PaddedBatch":
+        """Rows of at most 256 tokens, pads among them."""
+        length = min(tokens.shape[1], 256)
+        pads = padding(length)
+        rows = [torch.cat([tokens[0, :1].expand(n), tokens[0, : length - n]]) for n in pads]
+        slots = torch.arange(length, device=tokens.device)
+        mask = torch.stack([(slots >= n).long() for n in pads])
+        return cls(torch.stack(rows), mask, pads)
+
+    @property
+    def position_ids(self) -> Int[Tensor, "row pos"]:
+        """The first token of each row is at 0, as are its pads."""
+        return (self.mask.cumsum(1) - 1).clamp(min=0)
+
+
+def padding(length: int) -> tuple[int, int]:
+    """How many pads the rows of a `PaddedBatch` have, unlike from 3 tokens on."""
+    return length // 64, length // 3
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

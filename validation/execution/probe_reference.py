@@ -18,18 +18,24 @@ from validation.execution.probe_files import (
     FINAL,
     FLOOR,
     LAYER_FLOOR,
+    PADDED,
+    PARAMETER_SETS,
     POSITIONS,
     ROPE,
     ROTATION,
+    SET_POSITIONS,
     WHOLE,
+    PaddedBatch,
     ProbeFiles,
     hidden_name,
     prompt_parts,
 )
 from validation.models.reference import EAGER, SDPA
 from validation.rope.angles import ObservedAngles
+from validation.rope.oracles import TransformersOracle
+from validation.rope.parameter_sets import parameter_sets
 
-_Hidden = Float[Tensor, "1 pos d_model"]
+_Hidden = Float[Tensor, "row pos d_model"]
 
 
 def probe_reference(model: Any, tokens: Int[Tensor, "1 pos"], job: ReferenceJob) -> None:
@@ -51,6 +57,7 @@ def probe_reference(model: Any, tokens: Int[Tensor, "1 pos"], job: ReferenceJob)
             final = model.model(tokens, use_cache=False).last_hidden_state[0]
         files.write(FINAL, {"hidden": final})
         _probe_chunks(model, tokens, files)
+        _probe_padded(model, PaddedBatch.of(tokens), files)
         model.set_attn_implementation(SDPA)
         _probe_layer_floor(model, tokens, files)
     measure_floors(model, final, tokens, job, lambda *_: None).save(files.metrics_path(FLOOR))
@@ -67,6 +74,7 @@ def _probe_rope(model: Any, files: ProbeFiles, seed: int) -> None:
     assert observed.cos is not None
     tables = {"cos": cos[0], "sin": sin[0]}
     files.write(ROPE, {"inv_freq": rotary.inv_freq, "angles": observed.cos, **tables})
+    files.write(PARAMETER_SETS, _tables_of_sets(2 * len(rotary.inv_freq), like))
     generator = torch.Generator().manual_seed(seed)
     q, k = (
         torch.randn(cos.shape[1:], generator=generator).to(like.device, like.dtype)
@@ -77,6 +85,15 @@ def _probe_rope(model: Any, files: ProbeFiles, seed: int) -> None:
     files.write(ROTATION, {"q": q, "k": k, **rotated})
 
 
+def _tables_of_sets(head_dim: int, like: Tensor) -> dict[str, Tensor]:
+    tables: dict[str, Tensor] = {}
+    for name, rope in parameter_sets(head_dim).items():
+        oracle = TransformersOracle(rope, head_dim, like.device)
+        cos, sin = oracle.tables(range(SET_POSITIONS), like.dtype)
+        tables |= {f"{name}/cos": cos, f"{name}/sin": sin}
+    return tables
+
+
 def _probe_chunks(model: Any, tokens: Int[Tensor, "1 pos"], files: ProbeFiles) -> None:
     parts = prompt_parts(tokens.shape[1])
     cache = None
@@ -85,6 +102,16 @@ def _probe_chunks(model: Any, tokens: Int[Tensor, "1 pos"], files: ProbeFiles) -
             chunk = tokens[:, parts[name].start : parts[name].stop]
             with _layer_inputs(model, _writer(files, name)):
                 cache = model.model(chunk, past_key_values=cache, use_cache=True).past_key_values
+
+
+def _probe_padded(model: Any, batch: PaddedBatch, files: ProbeFiles) -> None:
+    with _layer_inputs(model, _writer(files, PADDED)):
+        model.model(
+            batch.tokens,
+            attention_mask=batch.mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        )
 
 
 def _probe_layer_floor(model: Any, tokens: Int[Tensor, "1 pos"], files: ProbeFiles) -> None:
@@ -106,7 +133,7 @@ def _probe_layer_floor(model: Any, tokens: Int[Tensor, "1 pos"], files: ProbeFil
 
 def _writer(files: ProbeFiles, part: str) -> Callable[[int, _Hidden], None]:
     def write(layer: int, hidden: _Hidden) -> None:
-        files.write(hidden_name(part, layer), {"hidden": hidden[0]})
+        files.write(hidden_name(part, layer), {"hidden": hidden.flatten(0, 1)})
 
     return write
 

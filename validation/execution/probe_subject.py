@@ -20,9 +20,13 @@ from torch import Tensor
 from validation.execution.graft import measure_graft
 from validation.execution.jobs import SubjectJob
 from validation.execution.probe_files import (
+    PADDED,
+    PARAMETER_SETS,
     ROPE,
     ROTATION,
+    SET_POSITIONS,
     WHOLE,
+    PaddedBatch,
     ProbeFiles,
     chunk_edges,
     hidden_name,
@@ -32,8 +36,10 @@ from validation.execution.probe_files import (
     trouble_name,
 )
 from validation.judgement.metrics import Head
+from validation.models.rope_parameters import Llama3Rope
 from validation.models.subject import Subject
 from validation.rope.angles import ObservedAngles
+from validation.rope.parameter_sets import parameter_sets
 
 _T = TypeVar("_T")
 _Vectors = Float[Tensor, "pos head_dim"]
@@ -57,7 +63,8 @@ def probe_subject(
         # The number of positions of the stock release was chosen for it: tables that do not reach
         # far enough are built anew by its own code and not held against it.
         _probe_rope(model, reference, files, may_rebuild=job.is_stock)
-        _probe_layers(subject, reference, files)
+        _probe_parameter_sets(model.blocks[0].attn, files)
+        _probe_layers(subject, PaddedBatch.of(tokens), reference, files)
         measure_graft(subject, tokens, reference_head, scratch, job.chunk)
 
 
@@ -89,6 +96,39 @@ def _probe_rope(model: Any, reference: ProbeFiles, files: ProbeFiles, may_rebuil
         if not all(same_bits(own[name][:limit], grown[name][:limit]) for name in own):
             cut = {name: table[:limit] for name, table in own.items()}
             files.write(initial_name(layer), cut)
+
+
+def _probe_parameter_sets(attention: Any, files: ProbeFiles) -> None:
+    """Tables at other RoPE parameters, through the tree's configuration."""
+    tables: dict[str, Tensor] = {}
+    trouble: list[str] = []
+    for name, rope in parameter_sets(attention.cfg.d_head).items():
+        with _configured(attention.cfg, rope):
+            what = f"computing the tables at {name} parameters"
+            built = _attempt(trouble, what, partial(_rebuild, attention, SET_POSITIONS))
+        if built is not None:
+            tables |= {f"{name}/sin": built[0], f"{name}/cos": built[1]}
+    files.write(PARAMETER_SETS, tables, trouble="; ".join(trouble))
+
+
+@contextmanager
+def _configured(cfg: Any, rope: Llama3Rope) -> Iterator[None]:
+    """A configuration with other RoPE parameters, as far as it has fields for them."""
+    wanted = {
+        "rotary_base": rope.theta,
+        "NTK_by_parts_factor": rope.factor,
+        "NTK_by_parts_low_freq_factor": rope.low_freq_factor,
+        "NTK_by_parts_high_freq_factor": rope.high_freq_factor,
+        "NTK_original_ctx_len": rope.original_positions,
+    }
+    own = {name: getattr(cfg, name) for name in wanted if hasattr(cfg, name)}
+    try:
+        for name in own:
+            setattr(cfg, name, wanted[name])
+        yield
+    finally:
+        for name, value in own.items():
+            setattr(cfg, name, value)
 
 
 def _angles(observed: ObservedAngles, positions: int) -> dict[str, Tensor]:
@@ -144,26 +184,36 @@ def _rebuild(attention: Any, positions: int) -> tuple[Tensor, Tensor]:
     return sin.to(device), cos.to(device)
 
 
-def _probe_layers(subject: Subject, reference: ProbeFiles, files: ProbeFiles) -> None:
-    """Each layer on what enters the reference's: whole, and in two chunks through its cache."""
+def _probe_layers(
+    subject: Subject, batch: PaddedBatch, reference: ProbeFiles, files: ProbeFiles
+) -> None:
+    """Each layer on what enters the reference's: whole, in two chunks through its cache, padded."""
     model = subject.model
     shape = reference.shapes(hidden_name(WHOLE, 0))["hidden"]
     parts = prompt_parts(shape[0])
+    masks = {name: _mask_until(span.stop, model) for name, span in parts.items() if name != WHOLE}
     for layer in range(model.cfg.n_layers):
         trouble: list[str] = []
         cache = subject.new_cache()
-        for name, span in parts.items():
-            hidden = reference.rows(hidden_name(name, layer), "hidden")
+        for name in (*parts, PADDED):
+            hidden = reference.rows(hidden_name(name, layer), "hidden").to(model.cfg.device)
+            rows = hidden.view(2 if name == PADDED else 1, -1, hidden.shape[-1])
             options: dict[str, Any] = {"start_at_layer": layer, "stop_at_layer": layer + 1}
-            if name != WHOLE:  # without a tokenizer it needs the mask of all positions so far
-                mask = torch.ones(1, span.stop, dtype=torch.int64, device=model.cfg.device)
-                options |= {"past_kv_cache": cache, "attention_mask": mask}
-            forward = partial(model, hidden.to(model.cfg.device)[None], **options)
+            if name in masks:
+                options |= {"past_kv_cache": cache, "attention_mask": masks[name]}
+            elif name == PADDED:
+                options |= {"attention_mask": batch.mask}
+            forward = partial(model, rows, **options)
             leaving = _attempt(trouble, f"layer {layer}, {name}", forward)
             if leaving is not None:
-                files.write(hidden_name(name, layer), {"hidden": leaving[0]})
+                files.write(hidden_name(name, layer), {"hidden": leaving.flatten(0, 1)})
         if trouble:
             files.write(trouble_name(layer), {}, trouble="; ".join(trouble))
+
+
+def _mask_until(stop: int, model: Any) -> Int[Tensor, "1 pos"]:
+    """Of all positions so far: without a tokenizer a forward through the cache needs it."""
+    return torch.ones(1, stop, dtype=torch.int64, device=model.cfg.device)
 
 
 def _attempt(trouble: list[str], what: str, compute: Callable[[], _T]) -> _T | None:

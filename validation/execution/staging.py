@@ -216,5 +216,5 @@ def _provenance(request: Request, case: Case, surroundings: Surroundings) -> Sta
     )
 
 
-_ROPE_FILES = ("angles.py", "oracles.py")
+_ROPE_FILES = ("angles.py", "oracles.py", "parameter_sets.py")
 """Beside what `Surroundings` hashes, what can change a stage's result."""

@@ -15,6 +15,9 @@ _STEPS = 4
 
 _FINE_ENOUGH = 2.0
 
+_DECADES = 4
+"""Tried at once where even the smallest size was caught."""
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -50,8 +53,7 @@ def _next(found: Threshold) -> Iterator[float]:
     if found.caught is None:
         return
     if found.missed is None:
-        yield found.caught / 10
-        yield found.caught / 100
+        yield from (found.caught / 10**power for power in range(1, _DECADES + 1))
     elif found.caught / found.missed > _FINE_ENOUGH:
         for step in range(1, _STEPS):
             yield found.missed * (found.caught / found.missed) ** (step / _STEPS)

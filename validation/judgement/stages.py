@@ -3,6 +3,7 @@
 No tolerance up to the rotated queries and keys: these stages are exact where exact is possible.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from validation.execution.probe_files import (
     LAYER_FLOOR,
+    PADDED,
+    PARAMETER_SETS,
     ROPE,
     ROTATION,
     WHOLE,
     ProbeFiles,
     hidden_name,
     initial_name,
+    padding,
     prompt_parts,
     trouble_name,
 )
@@ -231,6 +235,14 @@ def _tables(reference: ProbeFiles, subject: ProbeFiles, oracles: list[Oracle]) -
             own = subject.rows_if_any(initial_name(layer), key, range(shape[0]))
             table = reference.rows(ROPE, key, range(shape[0]))
             tally.add(own, table, layer=layer, what=f"{key}, as first built")
+    for key, shape in reference.shapes(PARAMETER_SETS).items():
+        rows = range(shape[0])
+        name, _, function = key.partition("/")
+        tally.add(
+            subject.rows_if_any(PARAMETER_SETS, key, rows),
+            reference.rows(PARAMETER_SETS, key, rows),
+            what=f"{function} at {name} parameters",
+        )
     distances = tuple(_distance(oracle, *both) for oracle, both in sides.items())
     return _record(Stage.TABLES, tally, subject, ROPE, distances)
 
@@ -254,14 +266,14 @@ def _layers(reference: ProbeFiles, subject: ProbeFiles) -> StageRecord:
     ratios: list[float | None] = []
     trouble = []
     for layer in range(len(floor)):
-        for part, span in prompt_parts(tokens).items():
-            wanted = reference.rows(hidden_name(part, layer + 1), "hidden", range(len(span)))
-            found = subject.rows_if_any(hidden_name(part, layer), "hidden", range(len(span)))
+        for part in _layer_parts(tokens, _padded_tokens(reference)):
+            span = range(part.row, part.row + len(part.slots))
+            wanted = reference.rows(hidden_name(part.name, layer + 1), "hidden", span)
+            found = subject.rows_if_any(hidden_name(part.name, layer), "hidden", span)
             own = Tally(None)
-            what = "" if part == WHOLE else part.replace("-", " ")
-            own.add(found, wanted, start=span.start, layer=layer, what=what)
+            own.add(found, wanted, start=part.slots.start, layer=layer, what=part.what)
             total.merge(own)
-            ratios.append(_ratio(own.rms, _rms(floor[layer, span.start : span.stop])))
+            ratios.append(_ratio(own.rms, _rms(floor[layer, part.slots.start : part.slots.stop])))
         trouble.append(subject.note(trouble_name(layer), "trouble") or "")
     worst = None if None in ratios else max(ratio for ratio in ratios if ratio is not None)
     return StageRecord(
@@ -270,6 +282,30 @@ def _layers(reference: ProbeFiles, subject: ProbeFiles) -> StageRecord:
         trouble="; ".join(filter(None, trouble)),
         **total.figures(),
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Tokens that go through a layer: the file's rows from `row` on, at `slots` of a forward."""
+
+    name: str
+    what: str
+    row: int
+    slots: range
+
+
+def _layer_parts(tokens: int, padded: int) -> Iterator[_Part]:
+    """The prompt whole and in chunks, and the rows of a padded batch without their pads."""
+    for name, span in prompt_parts(tokens).items():
+        yield _Part(name, "" if name == WHOLE else name.replace("-", " "), 0, span)
+    for number, pads in enumerate(padding(padded)):
+        what = f"row {number} of a batch, padded by {pads} on the left"
+        yield _Part(PADDED, what, number * padded + pads, range(pads, padded))
+
+
+def _padded_tokens(reference: ProbeFiles) -> int:
+    rows, _ = reference.shapes(hidden_name(PADDED, 0))["hidden"]
+    return rows // 2
 
 
 def compare_logits(logits: PositionMetrics, floor: Errors) -> StageRecord:

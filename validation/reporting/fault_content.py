@@ -1,9 +1,11 @@
 """What the report on planted faults says, in no format yet."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from validation.judgement.kills import Outcome
+from validation.judgement.stages import Stage
 from validation.reporting.fault_records import EffectRecord, FaultRecord
 from validation.reporting.tables import Column, Row, Table
 from validation.reporting.wording import ABSENT, count, tokens
@@ -66,7 +68,7 @@ def by_fault(records: Iterable[FaultRecord]) -> dict[str, list[FaultRecord]]:
 def missed_faults(records: Iterable[FaultRecord]) -> list[str]:
     """Faults because of which the run fails.
 
-    They could show in some case and neither logits nor a stage caught them, or are no such
+    They could show in some case or stage and neither logits nor a stage caught them, or are no such
     equivalent as they are said to be, or nothing can be said about them.
     """
     return [
@@ -74,8 +76,12 @@ def missed_faults(records: Iterable[FaultRecord]) -> list[str]:
         for name, group in by_fault(records).items()
         if any(r.result in (Outcome.NOT_EQUIVALENT, Outcome.UNDECIDED) for r in group)
         or (group[0].equivalent is not None and any(r.first_stage for r in group))
-        or (any(r.is_visible for r in group) and not any(r.is_caught for r in group))
+        or (_can_show(group) and not any(r.is_caught for r in group))
     ]
+
+
+def _can_show(group: list[FaultRecord]) -> bool:
+    return any(record.is_visible or record.is_visible_in_stages for record in group)
 
 
 def cell(record: FaultRecord) -> str:
@@ -90,8 +96,7 @@ def cell(record: FaultRecord) -> str:
 
 def tabulate_matrix(records: list[FaultRecord]) -> Table:
     """Fault by case; a cell is the error as a multiple of the floor's."""
-    is_staged = any(record.first_stage for record in records)
-    names = ("family", "fault", "mistake", *(("first stage",) if is_staged else ()))
+    names = ("family", "fault", "mistake", "first stage")
     columns = (
         *(Column(name, "text") for name in names),
         *(Column(f"{dtype} {tokens(context)}") for dtype, context in cases(records)),
@@ -99,8 +104,7 @@ def tabulate_matrix(records: list[FaultRecord]) -> Table:
     rows = (
         Row(
             (
-                *(group[0].family, name, group[0].mistake),
-                *((_stages(group),) if is_staged else ()),
+                *(group[0].family, name, group[0].mistake, _stages(group)),
                 *map(cell, group),
             )
         )
@@ -116,21 +120,32 @@ def _stages(group: list[FaultRecord]) -> str:
 
 def _headlines(records: list[FaultRecord]) -> Iterable[str]:
     groups = by_fault(records)
-    visible = [group for group in groups.values() if any(r.is_visible for r in group)]
+    same = sum(group[0].equivalent is not None for group in groups.values())
+    wrong = [group for group in groups.values() if group[0].equivalent is None]
+    killed = [group for group in wrong if any(r.is_caught for r in group)]
+    yield (
+        f"{len(killed)} of {len(wrong)} planted faults are caught, by a stage or by logits. "
+        f"{same} more were planted that are the same function."
+    )
+    visible = [group for group in wrong if any(r.is_visible for r in group)]
     caught = [group for group in visible if any(r.result.is_caught for r in group)]
     beyond = [g for g in caught if any(r.result is Outcome.BEYOND_FLOOR for r in g)]
-    same = sum(group[0].equivalent is not None for group in groups.values())
     yield (
-        f"{len(caught)} of {len(visible)} planted faults that can show here are caught by the "
-        f"logits: {len(beyond)} beyond the floor, {len(caught) - len(beyond)} only because the "
-        "sound fork does not differ at all."
+        f"By logits alone: {len(caught)} of the {len(visible)} that can show in these contexts, "
+        f"{len(beyond)} beyond the floor and {len(caught) - len(beyond)} only because the sound "
+        "fork does not differ at all."
     )
-    yield (
-        f"Faults in all: {len(groups)}; that cannot show here: "
-        f"{len(groups) - len(visible) - same}; that are the same function: {same}."
-    )
+    seen = Counter(stage for group in wrong if (stage := _first_stage(group)))
+    stages = ", ".join(f"{stage.name} {seen[stage.name]}" for stage in Stage if seen[stage.name])
+    yield f"By stages alone: {seen.total()} of {len(wrong)}, first seen at {stages or ABSENT}."
     if missed := missed_faults(records):
         yield f"Not caught: {', '.join(missed)}."
+
+
+def _first_stage(group: list[FaultRecord]) -> str | None:
+    """The earliest in any dtype."""
+    found = {record.first_stage for record in group}
+    return next((stage.name for stage in Stage if stage.name in found), None)
 
 
 def _rates(records: list[FaultRecord]) -> Table:
@@ -198,7 +213,7 @@ def _effects(effects: list[EffectRecord]) -> Table:
                 record.quantity,
                 record.criterion,
                 record.dtype,
-                tokens(record.context),
+                tokens(record.context) if record.context else "all positions",
                 _size(record.caught),
                 _size(record.missed),
             )

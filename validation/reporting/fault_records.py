@@ -1,13 +1,19 @@
 """What became of every fault, and the smallest errors that are noticed, as lines of JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from transformer_lens_fork.atomic import building_folder
-from validation.execution.fault_run import Measured, is_accident, present_needs
+from validation.execution.fault_run import (
+    SOUND,
+    Measured,
+    is_accident,
+    is_visible_in_stages,
+    present_needs,
+)
 from validation.judgement.kills import Outcome, is_noticed, judge_fault
 from validation.judgement.sensitivity import find_threshold
 from validation.judgement.verdict import Verdict
@@ -19,7 +25,7 @@ from validation.rope.perturbations import Quantity
 FAULTS = "faults.jsonl"
 EFFECTS = "mde.jsonl"
 
-Criterion = Literal["beyond the floor", "differs at all"]
+Criterion = Literal["beyond the floor", "differs at all", "differs at a stage"]
 
 
 class FaultRecord(Record):
@@ -30,7 +36,9 @@ class FaultRecord(Record):
         verdict: of the tree that has the fault; None if it was not run.
         reason: why that verdict, or why the fault was not run.
         outcome: name of an `Outcome`: what the logits alone say.
-        first_stage: the first stage at which the tree leaves the reference; None if not asked.
+        is_visible_in_stages: whether the probes of the stages have what the fault needs.
+        first_stage: the first stage at which the tree leaves the reference and the sound fork does
+            not; None if there is none.
         case_key: of the case in results.jsonl.
     """
 
@@ -41,6 +49,7 @@ class FaultRecord(Record):
     dtype: str
     context: Annotated[int, Field(ge=1)]
     is_visible: bool
+    is_visible_in_stages: bool
     verdict: str | None
     reason: str
     outcome: str
@@ -69,11 +78,12 @@ class FaultRecord(Record):
 
 
 class EffectRecord(Record):
-    """The smallest relative error that logits notice, at one dtype and context.
+    """The smallest relative error that is noticed, at one dtype and context.
 
     Attributes:
         quantity: what is wrong: `factor`, or every `angle`.
-        criterion: noticed by a failing verdict, or because any logit differs.
+        criterion: noticed by a failing verdict, because any logit differs, or at a stage.
+        context: tokens; None for the stages, which see all positions whatever the context.
         caught: the smallest size that was noticed together with all larger ones.
         missed: the largest size that was not.
     """
@@ -81,52 +91,51 @@ class EffectRecord(Record):
     quantity: str
     criterion: Criterion
     dtype: str
-    context: Annotated[int, Field(ge=1)]
+    context: Annotated[int, Field(ge=1)] | None
     caught: Amount | None
     missed: Amount | None
     tried: Count
 
 
-def record_faults(
-    faults: Iterable[Fault],
-    measured: Measured,
-    first_stages: Mapping[tuple[str, str], str] | None = None,
-) -> list[FaultRecord]:
+def record_faults(faults: Iterable[Fault], measured: Measured) -> list[FaultRecord]:
     """One record for each fault and each case of the sound fork, in the catalogue's order.
 
     Args:
         faults: those that were asked for, run or not.
         measured: what the run gave.
-        first_stages: the first stage at which a fault's tree leaves the reference, by the fault's
-            name and dtype, where it does; None if it was not asked.
     """
     records = []
     for fault in faults:
         found = {_case(result): result for result in measured.faulty.get(fault.name, ())}
         for sound in measured.sound:
-            stage = (first_stages or {}).get((fault.name, sound.dtype))
-            record = _record(fault, sound, found.get(_case(sound)))
-            records.append(record.model_copy(update={"first_stage": stage}))
+            stage = measured.first_stages[fault.name, sound.dtype]
+            if stage == measured.first_stages[SOUND, sound.dtype]:
+                stage = None  # not the fault's doing
+            records.append(_record(fault, sound, found.get(_case(sound)), stage))
     return records
 
 
 def record_effects(measured: Measured) -> list[EffectRecord]:
-    """One record for each quantity, criterion and case of the sound fork."""
+    """One record for each quantity, criterion and case of the sound fork, or dtype for stages."""
     criteria: tuple[Criterion, ...] = ("beyond the floor", "differs at all")
-    return [
-        _effect(quantity, criterion, sound, measured)
-        for quantity in Quantity
-        for criterion in criteria
-        for sound in measured.sound
-        if any(which is quantity for which, _ in measured.perturbed)
-    ]
+    dtypes = dict.fromkeys(result.dtype for result in measured.sound)
+    records = []
+    for quantity in Quantity:
+        if any(which is quantity for which, _ in measured.perturbed):
+            records += [
+                _effect(quantity, c, sound, measured) for c in criteria for sound in measured.sound
+            ]
+            records += [_stage_effect(quantity, dtype, measured) for dtype in dtypes]
+    return records
 
 
 def _case(result: Result) -> tuple[str, int]:
     return result.dtype, result.context
 
 
-def _record(fault: Fault, sound: Result, result: Result | None) -> FaultRecord:
+def _record(
+    fault: Fault, sound: Result, result: Result | None, first_stage: str | None
+) -> FaultRecord:
     present = present_needs(sound.dtype, is_chunked=sound.prefill < sound.context)
     is_visible = fault.is_visible(sound.context, present)
     outcome = judge_fault(
@@ -146,6 +155,8 @@ def _record(fault: Fault, sound: Result, result: Result | None) -> FaultRecord:
             "dtype": sound.dtype,
             "context": sound.context,
             "is_visible": is_visible,
+            "is_visible_in_stages": is_visible_in_stages(fault, sound.dtype),
+            "first_stage": first_stage,
             "verdict": result.verdict if result else None,
             "reason": result.reason if result else why_hidden(fault),
             "outcome": outcome.name,
@@ -192,6 +203,25 @@ def _effect(
         criterion=criterion,
         dtype=sound.dtype,
         context=sound.context,
+        caught=found.caught,
+        missed=found.missed,
+        tried=len(tried),
+    )
+
+
+def _stage_effect(quantity: Quantity, dtype: str, measured: Measured) -> EffectRecord:
+    tried = {
+        size: stage is not None
+        for ((which, size), found), stage in measured.perturbed_stages.items()
+        if which is quantity and found == dtype
+    }
+    # A fork that leaves the reference by itself hides what a perturbation does.
+    found = find_threshold({} if measured.first_stages[SOUND, dtype] else tried)
+    return EffectRecord(
+        quantity=quantity.value,
+        criterion="differs at a stage",
+        dtype=dtype,
+        context=None,
         caught=found.caught,
         missed=found.missed,
         tried=len(tried),

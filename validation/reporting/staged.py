@@ -170,6 +170,16 @@ class StageResult(Record):
         """What was probed, whatever it was measured with."""
         return (self.subject, self.base, self.checkpoint, self.dtype, self.device)
 
+    @property
+    def first_stage(self) -> str | None:
+        """Name of the first stage that is not identical; None if all are.
+
+        Of a subject that was refused or died it is the first stage there is: nothing was computed.
+        """
+        if not self.stages:
+            return next(iter(Stage)).name
+        return next((row.stage for row in self.stages if not row.meets_identity), None)
+
     def passes(self, required: Verdict) -> bool:
         """Whether every stage is identical, the layers and logits at least as `required`."""
         if required is Verdict.IDENTICAL:

@@ -65,12 +65,15 @@ class TransformersOracle(Oracle):
 
     name = "transformers"
 
-    def __init__(self, rope: "Llama3Rope", head_dim: int) -> None:
-        """Builds the module, and no model around it."""
+    def __init__(
+        self, rope: "Llama3Rope", head_dim: int, device: torch.device | str = "cpu"
+    ) -> None:
+        """Builds the module on `device`, and no model around it."""
         from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
         super().__init__(rope, head_dim)
-        self._module = LlamaRotaryEmbedding(llama_config(rope, head_dim))
+        self._device = torch.device(device)
+        self._module = LlamaRotaryEmbedding(llama_config(rope, head_dim)).to(self._device)
 
     def inv_freq(self) -> Float[Tensor, "pair"]:
         """The module's own buffer."""
@@ -88,8 +91,9 @@ class TransformersOracle(Oracle):
         self, positions: range, dtype: torch.dtype
     ) -> tuple[Float[Tensor, "pos head_dim"], Float[Tensor, "pos head_dim"]]:
         """The module's output."""
-        like = torch.empty(0, dtype=dtype)
-        cos, sin = self._module(like, torch.arange(positions.start, positions.stop)[None])
+        like = torch.empty(0, dtype=dtype, device=self._device)
+        count = torch.arange(positions.start, positions.stop, device=self._device)
+        cos, sin = self._module(like, count[None])
         return cos[0], sin[0]
 
 

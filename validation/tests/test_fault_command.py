@@ -28,7 +28,7 @@ def faults(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_faults_are_caught_and_not_run_twice(checkpoint: Path, tmp_path: Path) -> None:
-    """One caught by its verdict, one that needs more than there is, one that is none."""
+    """One caught by its verdict, one by a stage alone, one that is none."""
     names = "theta-1-percent,padding-counted,high-boundary-inclusive"
     arguments = ("--checkpoint", checkpoint, "--contexts", "256", "--only", names, "--no-mde")
     process = faults(tmp_path, *arguments)
@@ -40,6 +40,11 @@ def test_faults_are_caught_and_not_run_twice(checkpoint: Path, tmp_path: Path) -
         "high-boundary-inclusive": "EQUIVALENT",
         "padding-counted": "HIDDEN",
     }
+    assert {name: record.first_stage for name, record in records.items()} == {
+        "theta-1-percent": "INV_FREQ",
+        "high-boundary-inclusive": None,
+        "padding-counted": "LAYER",
+    }
     assert records["high-boundary-inclusive"].logits_differing == 0
     assert not (tmp_path / "mde.jsonl").exists()
     assert not list(tmp_path.glob(".building-*")), "the planted trees are gone"
@@ -48,7 +53,7 @@ def test_faults_are_caught_and_not_run_twice(checkpoint: Path, tmp_path: Path) -
     again = faults(tmp_path, *arguments)
     assert again.returncode == 0
     assert (tmp_path / "results.jsonl").read_bytes() == before
-    assert again.stderr.count("(earlier run)") == 3
+    assert again.stderr.count("(earlier run)") == 3 + 4, "cases, and staged proofs"
     assert "reference float32" not in again.stderr
 
 

@@ -10,6 +10,7 @@ from validation.execution.probe_files import (
     CHUNKS,
     POSITIONS,
     WHOLE,
+    PaddedBatch,
     ProbeFiles,
     chunk_edges,
     prompt_parts,
@@ -69,6 +70,20 @@ def test_parts_of_a_prompt(tokens: int) -> None:
     assert [*first, *second] == list(range(tokens))
     assert tokens == 2 or len(first) != len(second)
     assert prompt_parts(1) == {WHOLE: range(1)}
+
+
+@pytest.mark.parametrize("length", [3, 64, 1024])
+def test_a_padded_batch(length: int) -> None:
+    """Both rows begin with the prompt's first token, after unlike numbers of pads."""
+    tokens = torch.arange(5, 5 + length)[None]
+    batch = PaddedBatch.of(tokens)
+    slots = min(length, 256)
+    assert batch.tokens.shape == batch.mask.shape == batch.position_ids.shape == (2, slots)
+    assert batch.pads[0] != batch.pads[1]
+    for row, pads in enumerate(batch.pads):
+        assert torch.equal(batch.tokens[row, pads:], tokens[0, : slots - pads])
+        assert batch.mask[row].tolist() == [0] * pads + [1] * (slots - pads)
+        assert batch.position_ids[row, pads:].tolist() == list(range(slots - pads))
 
 
 def test_same_bits() -> None:

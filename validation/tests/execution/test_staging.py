@@ -9,8 +9,8 @@ import pytest
 
 from transformer_lens_fork.bases import REPOSITORY
 from validation.reporting.staged import StageResult
-from validation.rope.catalogue import find_fault
-from validation.rope.faults import Fault, plant
+from validation.rope.catalogue import FAULTS, find_fault
+from validation.rope.faults import Fault, Need, plant
 from validation.tests.conftest import save_checkpoint
 
 OFFICIAL = {
@@ -40,6 +40,7 @@ _PLANTED = {
         ),
     ),
     "TABLES": (
+        *(fault for fault in FAULTS if Need.BOUNDARY in fault.needs),
         Fault("sine", "The sine's sign.", (("= torch.sin(angles), ", "= -torch.sin(angles), "),)),
         Fault(
             "not-regrown",
@@ -60,6 +61,7 @@ _PLANTED = {
         ),
     ),
     "LAYER": (
+        *(fault for fault in FAULTS if fault.family == "padding"),
         Fault(
             "eps",
             "The norm's epsilon.",
@@ -127,7 +129,8 @@ def test_fork_is_identical_at_all_positions(head_dim: int, subjects: str, tmp_pa
     for result in results:
         compared = {row.stage: row.compared for row in result.stages}
         assert compared["ANGLES"] == 131_072 * head_dim // 2
-        assert compared["TABLES"] == 2 * 131_072 * head_dim
+        # And three other sets of parameters.
+        assert compared["TABLES"] == 2 * (131_072 + 3 * 4096) * head_dim
         assert compared["ROTATED_QK"] == 4 * 131_072 * head_dim
         assert result.graft is not None
         assert result.graft.is_held

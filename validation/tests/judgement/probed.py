@@ -8,6 +8,7 @@ from torch import Tensor
 
 from validation.execution.probe_files import (
     LAYER_FLOOR,
+    PADDED,
     ROPE,
     ROTATION,
     ProbeFiles,
@@ -45,9 +46,10 @@ def write_probes(folder: Path, dtype: torch.dtype = torch.float32) -> Probed:
     chunked = {key.replace("rotated", "chunked"): value for key, value in rotated.items()}
     subject.write(ROTATION, rotated | chunked)
     reference.write(LAYER_FLOOR, {"mean_square": torch.full((LAYERS, TOKENS), 1e-12).double()})
-    for part, span in prompt_parts(TOKENS).items():
+    lengths = {part: len(span) for part, span in prompt_parts(TOKENS).items()}
+    for part, length in (lengths | {PADDED: 2 * TOKENS}).items():
         for layer in range(LAYERS + 1):
-            hidden = torch.randn(len(span), WIDTH, generator=generator)
+            hidden = torch.randn(length, WIDTH, generator=generator)
             reference.write(hidden_name(part, layer), {"hidden": hidden})
             if layer:
                 subject.write(hidden_name(part, layer - 1), {"hidden": hidden})

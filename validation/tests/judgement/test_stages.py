@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from validation.execution.probe_files import ROPE, ROTATION, hidden_name, initial_name, trouble_name
+from validation.execution.probe_files import (
+    PADDED,
+    ROPE,
+    ROTATION,
+    hidden_name,
+    initial_name,
+    trouble_name,
+)
 from validation.judgement.stages import (
     Stage,
     StageRecord,
@@ -70,7 +77,8 @@ def test_the_same_numbers_pass_every_stage(tmp_path: Path, dtype: torch.dtype) -
         "ANGLES": POSITIONS * HEAD_DIM // 2,
         "TABLES": 2 * POSITIONS * HEAD_DIM,
         "ROTATED_QK": 4 * POSITIONS * HEAD_DIM,
-        "LAYER": 2 * LAYERS * TOKENS * 24,
+        # Whole, in chunks, and in two rows of which one is padded by 13.
+        "LAYER": (4 * TOKENS - 13) * LAYERS * 24,
         "LOGITS": TOKENS * VOCAB,
     }
     total = sum(record.compared for record in records.values())
@@ -227,6 +235,23 @@ def test_one_layer(probed: Probed, part: str, position: int, error: float, passe
     assert record.first.position == (0 if part == "whole" else position)
     assert not record.meets(Verdict.IDENTICAL)
     assert record.meets(Verdict.AT_FLOOR) == passes
+
+
+@pytest.mark.parametrize(
+    ("slot", "row", "differs"), [(13, 0, True), (12, 1, False), (13, 1, True), (0, 0, True)]
+)
+def test_padding_is_not_compared(probed: Probed, slot: int, row: int, differs: bool) -> None:
+    """Whatever a tree makes of pads (13 of the second row, none of the first) is its own affair."""
+    name = hidden_name(PADDED, 1)
+    hidden = probed.subject.rows(name, "hidden")
+    hidden[row * TOKENS + slot] += 1
+    change(probed.subject, name, hidden=hidden)
+    record = compare(probed)[Stage.LAYER]
+    assert record.differing == (24 if differs else 0)
+    if differs:
+        pads = 13 * row
+        what = f"row {row} of a batch, padded by {pads} on the left"
+        assert record.first == Place(slot, None, 1, what)
 
 
 def test_a_layer_that_raised(probed: Probed) -> None:

@@ -1,6 +1,7 @@
 """What a run of planted faults reports, and when it fails."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.colors
@@ -8,7 +9,7 @@ import pytest
 from matplotlib.patches import Rectangle
 from pydantic import ValidationError
 
-from validation.execution.fault_run import Measured
+from validation.execution.fault_run import SOUND, Measured
 from validation.judgement.verdict import Verdict
 from validation.reporting.fault_content import compose_faults, missed_faults, tabulate_matrix
 from validation.reporting.fault_plot import draw_fault_matrix
@@ -58,6 +59,17 @@ def measure(**changes: Verdict) -> Measured:
             ]
             for size, verdict in sizes.items()
         },
+        first_stages={
+            (SOUND, "float32"): None,
+            ("caught", "float32"): "INV_FREQ",
+            ("late", "float32"): "TABLES",
+            ("same", "float32"): None,
+            ("padded", "float32"): "LAYER",
+        },
+        perturbed_stages={
+            ((Quantity.FACTOR, size), "float32"): "INV_FREQ" if size > 1e-8 else None
+            for size in (1e-2, 1e-7, 1e-8)
+        },
     )
 
 
@@ -89,7 +101,9 @@ def test_every_fault_has_a_record_for_every_case() -> None:
 )
 def test_a_fault_that_is_missed_fails_the_run(name: str, verdict: Verdict) -> None:
     """Not caught although it could show, or not the same although it is said to be."""
-    records = record_faults(FAULTS, measure(**{name: verdict}))
+    measured = measure(**{name: verdict})
+    measured.first_stages[name, "float32"] = None
+    records = record_faults(FAULTS, measured)
     assert missed_faults(records) == [name]
     report = compose_faults(records, [])
     assert report.headlines[-1] == f"Not caught: {name}."
@@ -103,19 +117,41 @@ def test_a_worker_killed_by_the_kernel_is_no_success(make_result: MakeResult) ->
         make_result("fault:caught", Verdict.DIED, context=c, reason="the worker killed by SIGKILL")
         for c in CONTEXTS
     ]
-    records = record_faults(FAULTS, Measured(measured.sound, {"caught": killed}, {}))
+    records = record_faults(FAULTS, replace(measured, faulty={"caught": killed}))
     assert missed_faults(records[:2]) == ["caught"]
 
 
 def test_a_stage_catches_what_logits_do_not() -> None:
     """It is named in the matrix; where it contradicts an equivalence, the run fails."""
     measured = measure(late=Verdict.IDENTICAL)
-    stages = {("late", "float32"): "cos and sin"}
-    records = record_faults(FAULTS, measured, stages)
+    records = record_faults(FAULTS, measured)
     assert missed_faults(records) == []
-    assert tabulate_matrix(records).rows[1].cells[3] == "cos and sin"
-    stages[("same", "float32")] = "inv_freq"
-    assert missed_faults(record_faults(FAULTS, measured, stages)) == ["same"]
+    assert tabulate_matrix(records).rows[1].cells[3] == "TABLES"
+    headlines = compose_faults(records, []).headlines
+    assert headlines[0].startswith("3 of 3 planted faults are caught")
+    assert headlines[2] == "By stages alone: 3 of 3, first seen at INV_FREQ 1, TABLES 1, LAYER 1."
+    measured.first_stages["same", "float32"] = "INV_FREQ"
+    assert missed_faults(record_faults(FAULTS, measured)) == ["same"]
+
+
+def test_a_stage_that_no_context_can_replace() -> None:
+    """What cannot show in any context must be caught by a stage; no other dtype's counts."""
+    measured = measure()
+    measured.first_stages["padded", "float32"] = None
+    records = record_faults(FAULTS, measured)
+    assert missed_faults(records) == ["padded"]
+    assert not any(record.is_visible for record in records if record.fault == "padded")
+
+
+def test_a_stage_that_the_fork_itself_leaves_says_nothing() -> None:
+    """Neither of a fault that leaves there, nor of a perturbation."""
+    measured = measure()
+    measured.first_stages[SOUND, "float32"] = "LAYER"
+    records = record_faults(FAULTS, measured)
+    assert [r.first_stage for r in records if r.fault == "padded"] == [None, None]
+    assert [r.first_stage for r in records if r.fault == "caught"] == ["INV_FREQ", "INV_FREQ"]
+    (stage,) = [e for e in record_effects(measured) if e.criterion == "differs at a stage"]
+    assert (stage.caught, stage.missed) == (None, None)
 
 
 def test_rates_count_only_what_can_show() -> None:
@@ -125,7 +161,7 @@ def test_rates_count_only_what_can_show() -> None:
         ("float32", "1k", "1", "1 (100%)", "1 (100%)", "0", "2"),
         ("float32", "4k", "2", "1 (50%)", "2 (100%)", "0", "1"),
     ]
-    assert report.headlines[0].startswith("2 of 2 planted faults that can show here are caught")
+    assert report.headlines[1].startswith("By logits alone: 2 of the 2 that can show in these")
 
 
 def test_effects_keep_the_two_criteria_apart() -> None:
@@ -135,14 +171,15 @@ def test_effects_keep_the_two_criteria_apart() -> None:
     found = {(e.criterion, e.context): (e.caught, e.missed) for e in effects}
     assert found["beyond the floor", 4096] == (1e-2, 1e-3)
     assert found["differs at all", 4096] == (1e-3, 1e-4)
+    assert found["differs at a stage", None] == (1e-7, 1e-8)
 
 
 def test_differing_says_nothing_where_the_sound_fork_differs() -> None:
     """At the floor any reordering differs: only a failing verdict counts there."""
     measured = measure()
     sound = [build_result(verdict=Verdict.AT_FLOOR, context=c) for c in CONTEXTS]
-    effects = record_effects(Measured(sound, {}, measured.perturbed))
-    caught = {e.criterion: e.caught for e in effects}
+    effects = record_effects(replace(measured, sound=sound))
+    caught = {e.criterion: e.caught for e in effects if e.context}
     assert caught == {"beyond the floor": 1e-2, "differs at all": None}
 
 
@@ -182,5 +219,5 @@ def test_the_plot_frames_what_was_missed() -> None:
         frames = [p for p in axes.findobj(Rectangle) if p.get_edgecolor() == survivor]
         assert [(round(f.get_x()), round(f.get_y())) for f in frames] == [(1, 1)]
         shown = [text.get_text() for text in axes.texts]
-        cells = [row.cells[3:5] for row in tabulate_matrix(records).rows]
+        cells = [row.cells[4:6] for row in tabulate_matrix(records).rows]
         assert {text for row in cells for text in row} <= set(shown)

@@ -1,7 +1,6 @@
 """Every fault is a fault, where it says it is one, and those that are none change no bit."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -9,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
 
 from transformer_lens_fork.bases import REPOSITORY
+from validation.models.rope_parameters import Llama3Rope
 from validation.rope.catalogue import FAULTS, find_fault
 from validation.rope.faults import Fault, edited_source
+from validation.rope.parameter_sets import on_the_low_boundary
 from validation.rope.perturbations import Quantity, perturbation
 from validation.tests.conftest import ROPE, save_checkpoint
 from validation.tests.rope import grafting
@@ -36,12 +36,12 @@ def seen(fork: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict
     """In which runs each fault changes logits: all faults in one process."""
     folder = tmp_path_factory.mktemp("tiny")
     save_checkpoint(folder / "plain", **_SHAPE)
-    exponents = torch.arange(0, 32, 2).float() / 32
-    wavelength = float(2 * math.pi / (1.0 / (ROPE["rope_theta"] ** exponents))[_ON_BOUNDARY])
-    # Both 4096 / (4096 / x) and the division by a power of two are exact here.
-    low = ROPE["original_max_position_embeddings"] / wavelength
-    boundary = ROPE | {"low_freq_factor": low, "high_freq_factor": 4 * low}
-    save_checkpoint(folder / "boundary", **_SHAPE, rope_parameters=boundary)
+    rope = on_the_low_boundary(Llama3Rope(1e6, 4.0, 2.0, 8.0, 4096), 32, _ON_BOUNDARY)
+    boundary = {
+        "low_freq_factor": rope.low_freq_factor,
+        "high_freq_factor": rope.high_freq_factor,
+    }
+    save_checkpoint(folder / "boundary", **_SHAPE, rope_parameters=ROPE | boundary)
     process = subprocess.run(
         [sys.executable, "-m", "validation.tests.rope.grafting", str(fork), str(folder)],
         capture_output=True,
