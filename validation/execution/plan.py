@@ -5,7 +5,10 @@ decides what is attempted, never what is true.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -18,6 +21,8 @@ _SCORES_BYTES = 2**30
 """Scores of one chunk, of all heads: what a cache or two away from memory still sums quickly."""
 
 _MIN_PREFILL = 64
+
+_OWN_GROUP = Path("/proc/self/cgroup")
 
 _PROCESS_BYTES = {"reference": 300 * 2**20, "subject": 560 * 2**20}
 """Interpreter, torch, transformers and TransformerLens' own imports."""
@@ -89,7 +94,35 @@ def default_memory(device: str) -> int:
     """Bytes that one process may take if the user does not say: most of what is there."""
     if device.startswith("cuda"):
         return int(0.9 * torch.cuda.get_device_properties(device).total_memory)
-    return int(0.6 * psutil.virtual_memory().total)
+    return int(0.6 * host_memory())
+
+
+def host_memory(groups: Path = Path("/sys/fs/cgroup"), own: Path = _OWN_GROUP) -> int:
+    """Bytes of memory, or fewer if a control group (container, batch system) allows fewer.
+
+    Args:
+        groups: where control groups are mounted (cgroups(7)).
+        own: file that names the groups of this process.
+    """
+    return min(psutil.virtual_memory().total, *_group_limits(groups, own))
+
+
+def _group_limits(groups: Path, own: Path) -> Iterator[int]:
+    yield psutil.virtual_memory().total
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):  # the second version of control groups, or the first
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            root = groups / controllers
+            group = root / path.lstrip("/")
+            # In a container the path may be the host's: then the mount itself is the group.
+            for folder in {root, *(f for f in (group, *group.parents) if f.is_relative_to(root))}:
+                with suppress(OSError, ValueError):  # "max", or none
+                    yield int((folder / name).read_text(encoding="ascii"))
 
 
 def measure_machine(memory_bytes: int, dtype: DtypeName, device: str) -> Machine:

@@ -71,6 +71,8 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         path = reference_hidden_path(job.scratch, forward.context)
         save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
+        # Holes that the forward left would be added to what the floors need.
+        _return_freed_memory()
         told = partial(_layers_to, reporter)
         metrics = measure_floors(model, hidden, tokens, job, told)
         metrics.save(reference_metrics_path(job.scratch, forward.context))
@@ -100,6 +102,7 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
         on_layer = _layers_to(reporter, str(context))
         with _Meter(job.device) as meter:
             hidden = subject.final_hidden(_tokens(job, context), on_layer, forward.prefill)
+        _return_freed_memory()
         reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
         expected = Stream(reference.to(job.device), head)
         metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
@@ -151,7 +154,7 @@ class _Meter:
 
 
 def _return_freed_memory() -> None:
-    """What loading used and freed must not count as the first forward's."""
+    """What one step used and freed must not count as the next one's."""
     with suppress(AttributeError, OSError):  # glibc's alone
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from validation.execution.plan import Machine, plan_case
+from validation.execution.plan import Machine, host_memory, plan_case
 from validation.models.shapes import Shape
 from validation.tests.conftest import save_checkpoint
 from validation.tests.execution.test_cases import REQUEST
@@ -80,3 +81,30 @@ def test_predicted_memory_is_what_is_measured(dtype: str, tmp_path: Path) -> Non
         assert measured is not None
         assert measured > 1e9, "too small for the claim"
         assert abs(planned / measured - 1) <= TOLERANCE, f"{planned:,} for {measured:,}"
+
+
+@pytest.mark.parametrize(
+    ("own", "file", "content", "limit"),
+    [
+        ("0::/job/step\n", "job/memory.max", "1000\n", 1000),
+        ("0::/job/step\n", "job/step/memory.max", "2000\n", 2000),
+        ("0::/of-the-host/job\n", "memory.max", "3000\n", 3000),
+        ("9:cpu:/\n8:memory:/job\n", "memory/job/memory.limit_in_bytes", "4000\n", 4000),
+        ("0::/job\n", "job/memory.max", "max\n", None),
+        ("0::/job\n", "elsewhere/memory.max", "1000\n", None),
+    ],
+)
+def test_a_control_group_limits_memory(
+    own: str, file: str, content: str, limit: int | None, tmp_path: Path
+) -> None:
+    """A container's or batch job's limit counts, wherever above the process it is set."""
+    groups, names = tmp_path / "groups", tmp_path / "own"
+    names.write_text(own)
+    (groups / file).parent.mkdir(parents=True)
+    (groups / file).write_text(content)
+    assert host_memory(groups, names) == (limit or psutil.virtual_memory().total)
+
+
+def test_without_control_groups_memory_is_the_machine_s(tmp_path: Path) -> None:
+    """On systems that have none."""
+    assert host_memory(tmp_path, tmp_path / "missing") == psutil.virtual_memory().total
