@@ -33,7 +33,7 @@ _TURNS: tuple[Target, ...] = ("group", "group", "group", "parent", "worker")
 _MEASURED = ("seconds", "reference_seconds", "peak_memory_bytes", "reference_peak_memory_bytes")
 """Fields of a result that no two runs have in common; `measured_at` is the other one."""
 
-_SHAPE = {
+SHAPE = {
     "hidden_size": 64,
     "intermediate_size": 32,
     "num_hidden_layers": 1,
@@ -92,7 +92,7 @@ class Study:
     @classmethod
     def begin(cls, folder: Path) -> Self:
         """Makes the tiny checkpoint and a second tree, and runs both trees undisturbed."""
-        save_checkpoint(folder / "checkpoint", **_SHAPE)
+        save_checkpoint(folder / "checkpoint", **SHAPE)
         fork = ensure_checkout(get_base("v3.9.0"))
         shutil.copytree(fork / "transformer_lens", folder / "copy" / "transformer_lens")
         out = folder / "undisturbed"
