@@ -138,7 +138,9 @@ class Repository:
         except FileNotFoundError as error:
             raise GitError(f"git cannot be run: {error.strerror}: {error.filename}") from None
         if result.returncode != 0:
-            raise GitError((result.stderr or result.stdout).decode(errors="replace").strip())
+            said = (result.stderr or result.stdout).decode(errors="replace").strip()
+            # A signal leaves it no time to say anything.
+            raise GitError(said or f"git {arguments[0]} ended with status {result.returncode}")
         return result.stdout
 
     def text(self, *arguments: str) -> str:

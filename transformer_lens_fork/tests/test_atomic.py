@@ -1,5 +1,7 @@
 """Folders are replaced whole or not at all."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,4 +43,23 @@ def test_interrupted_building_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """The next to build there clears it away, and leaves alone what others are building."""
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from transformer_lens_fork.atomic import building_folder\n"
+        "with building_folder(pathlib.Path(sys.argv[1])) as scratch:\n"
+        "    (scratch / 'half').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    [abandoned] = tmp_path.iterdir()
+    assert (abandoned / "half").exists()
+    with building_folder(tmp_path) as ours, building_folder(tmp_path) as theirs:
+        assert sorted(tmp_path.iterdir()) == sorted((ours, theirs))
+        with building_folder(ours) as inner:  # in a folder that is itself held
+            assert inner.parent == ours
     assert list(tmp_path.iterdir()) == []

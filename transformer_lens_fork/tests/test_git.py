@@ -1,5 +1,6 @@
 """git sees its arguments, and nothing of the user's environment."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_failure_carries_gits_words(repository: Repository) -> None:
     """The message is what git printed."""
     with pytest.raises(GitError, match="'frobnicate' is not a git command"):
         repository.run("frobnicate")
+
+
+def test_git_that_was_killed_is_told(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A git that prints nothing, as one that a signal ended, still makes a sentence."""
+    (tmp_path / "git").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(GitError, match="git status ended with status -9"):
+        repository.run("status")
 
 
 def test_missing_folder_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The worker's end of the pipe on which events reach the parent."""
 
 import os
+import select
+import threading
 from types import TracebackType
 from typing import Self
 
@@ -21,8 +23,10 @@ class Reporter:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """The pipe that the parent passed down."""
-        return cls(int(os.environ[EVENTS_VARIABLE]))
+        """The pipe that the parent passed down; this process ends when nobody reads it."""
+        descriptor = int(os.environ[EVENTS_VARIABLE])
+        threading.Thread(target=_end_with_reader, args=(descriptor,), daemon=True).start()
+        return cls(descriptor)
 
     def send(self, event: BaseModel) -> None:
         """Writes one event."""
@@ -38,3 +42,14 @@ class Reporter:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def _end_with_reader(descriptor: int) -> None:
+    """Ends the process, whatever else it does, once the parent has ended: SIGKILL leaves orphans.
+
+    Without this one would compute to its next event, minutes later, beside whoever runs it again.
+    """
+    pipe = select.poll()
+    pipe.register(descriptor, 0)  # no event but that the other end is closed
+    pipe.poll()
+    os._exit(1)

@@ -114,7 +114,15 @@ class Refused(_Message):
     reason: str
 
 
-Event = Annotated[Progress | Measured | Refused, Field(discriminator="event")]
+class Exhausted(_Message):
+    """The machine ran out of memory or of room on the disk; nothing more comes from this worker."""
+
+    event: Literal["exhausted"] = "exhausted"
+    resource: Literal["memory", "disk"]
+    reason: str
+
+
+Event = Annotated[Progress | Measured | Refused | Exhausted, Field(discriminator="event")]
 AnyJob = Annotated[ReferenceJob | SubjectJob, Field(discriminator="kind")]
 
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from validation.execution.accidents import exhausted
 from validation.execution.graft import measure_graft
 from validation.execution.jobs import SubjectJob
 from validation.execution.probe_files import (
@@ -220,6 +221,8 @@ def _attempt(trouble: list[str], what: str, compute: Callable[[], _T]) -> _T | N
     try:
         return compute()
     except Exception as error:  # a foreign tree may raise anything
+        if exhausted(error):
+            raise
         line = f"{what} raised {type(error).__name__}: {error}"
         trouble.append(shorten(line, 160, placeholder=" ..."))
         return None

@@ -11,9 +11,11 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from transformer_lens_fork.bases import REPOSITORY
+from validation.execution.accidents import MemoryKills
 from validation.execution.events import EVENTS_VARIABLE
 from validation.execution.jobs import (
     Event,
+    Exhausted,
     Measured,
     Progress,
     ReferenceJob,
@@ -21,7 +23,7 @@ from validation.execution.jobs import (
     SubjectJob,
 )
 
-_EVENT: TypeAdapter[Progress | Measured | Refused] = TypeAdapter(Event)
+_EVENT: TypeAdapter[Progress | Measured | Refused | Exhausted] = TypeAdapter(Event)
 _LAST_LINES = 5
 
 
@@ -42,12 +44,15 @@ def run_worker(
         The worker's events as they come.
 
     Raises:
-        WorkerDied: it was killed, exited with an error, or before it had measured every context.
+        WorkerDied: it was killed, ran out of memory, exited with an error, or before it had
+            measured every context.
+        OSError: it could not write its files, for want of room on the disk.
     """
     job_file = job.scratch / f"{job.kind}.job.json"
     job_file.write_text(job.model_dump_json(), encoding="utf-8")
     log.parent.mkdir(parents=True, exist_ok=True)
     missing = {forward.context for forward in job.forwards}
+    kills = MemoryKills.now()
     read_end, write_end = os.pipe()
     with log.open("ab") as output:
         start = output.tell()
@@ -73,6 +78,10 @@ def run_worker(
                         missing.discard(event.context)
                     elif isinstance(event, Refused):
                         missing.clear()
+                    elif isinstance(event, Exhausted):
+                        if event.resource == "disk":
+                            raise OSError(f"a worker's file cannot be written ({event.reason})")
+                        raise WorkerDied(f"ran out of memory: {event.reason}")
                     yield event
             status = process.wait()
         finally:
@@ -80,7 +89,7 @@ def run_worker(
                 process.kill()
             process.wait()
     if status != 0 or missing:
-        raise WorkerDied(f"{_describe(status)}: {_last_lines(log, start)}")
+        raise WorkerDied(f"{_describe(status, kills)}: {_last_lines(log, start)}")
 
 
 def _environment(descriptor: int) -> dict[str, str]:
@@ -100,12 +109,12 @@ def _environment(descriptor: int) -> dict[str, str]:
     }
 
 
-def _describe(status: int) -> str:
+def _describe(status: int, kills: MemoryKills) -> str:
     if status >= 0:
         return f"exited with status {status}"
-    name = signal.Signals(-status).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"
+    if -status == signal.SIGKILL:
+        return MemoryKills.now().describe_sigkill(kills)
+    return f"killed by {signal.Signals(-status).name}"
 
 
 def _last_lines(log: Path, start: int) -> str:

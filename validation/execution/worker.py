@@ -19,11 +19,13 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from validation.execution.accidents import exhausted, what_ran_out
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.events import Reporter
 from validation.execution.floors import linear, measure_floors
 from validation.execution.jobs import (
     AnyJob,
+    Exhausted,
     Job,
     Measured,
     Progress,
@@ -46,10 +48,15 @@ def main(job_file: str) -> None:
     job = TypeAdapter[ReferenceJob | SubjectJob](AnyJob).validate_json(Path(job_file).read_bytes())
     fix_arithmetic(job.threads, job.seed)
     with Reporter.from_environment() as reporter:
-        if isinstance(job, ReferenceJob):
-            _run_reference(job, reporter)
-        else:
-            _run_subject(job, reporter)
+        try:
+            if isinstance(job, ReferenceJob):
+                _run_reference(job, reporter)
+            else:
+                _run_subject(job, reporter)
+        except Exception as error:
+            if missing := exhausted(error):
+                reporter.send(Exhausted(resource=missing, reason=what_ran_out(error)))
+            raise
 
 
 def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:

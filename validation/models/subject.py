@@ -15,12 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from validation.execution.accidents import exhausted
 from validation.execution.jobs import SubjectJob
 from validation.judgement.metrics import Head
 from validation.models.reference import OnLayer, reporting_layers
-
-_ACCIDENTS = (torch.OutOfMemoryError, MemoryError)
-"""Of the machine, not of the tree: the worker dies of them, and the case is run again."""
 
 
 class SubjectRefused(Exception):
@@ -45,9 +43,9 @@ class Subject:
             with torch.no_grad():
                 logits = self.model(tokens)
                 measured = self.head(self.final_hidden(tokens, lambda *_: None)[None])
-        except _ACCIDENTS:
-            raise
         except Exception as error:  # a foreign tree may raise anything
+            if exhausted(error):  # the worker dies of it, and the case is run again
+                raise
             raise SubjectRefused(f"its forward() raised {error!r}") from error
         if not torch.allclose(logits, measured, rtol=0, atol=0, equal_nan=True):
             raise SubjectRefused("its forward() is not its unembed() of its ln_final()")
@@ -138,9 +136,9 @@ def _load_by_itself(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, str | Non
         model = HookedTransformer.from_pretrained_no_processing(
             str(job.checkpoint), dtype=dtype, device=job.device
         )
-    except _ACCIDENTS:
-        raise
     except Exception as error:  # a foreign tree may raise anything
+        if exhausted(error):  # the worker dies of it, and the case is run again
+            raise
         return None, f"raised {_first_line(error, job)}"
     wanted = _configuration(job)
     different = [
@@ -218,9 +216,9 @@ def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str
             center_unembed=False,
             fold_value_biases=False,
         )
-    except _ACCIDENTS:
-        raise
     except Exception as error:  # a foreign tree may raise anything
+        if exhausted(error):  # the worker dies of it, and the case is run again
+            raise
         message = f"given the configuration explicitly, it raised {_first_line(error, job)}"
         raise SubjectRefused(message) from error
     return model.to(job.device), [name for name in wanted if name not in known]

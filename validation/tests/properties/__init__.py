@@ -1,0 +1,1 @@
+"""What must hold of the fork beyond one forward of one prompt, and is as Hugging Face has it."""
