@@ -30,6 +30,9 @@ _PREFIX = "fault:"
 _ROUNDS = 3
 """Of looking for the smallest perturbation, after the coarse one, each with a reference pass."""
 
+_ACCIDENTS = ("killed by", "ran out of memory", "the reference worker")
+"""What is said of a worker whose end says nothing of the tree."""
+
 SOUND = ""
 """The name under which the fork itself is found among faults."""
 
@@ -199,15 +202,13 @@ def is_visible_in_stages(fault: Fault, dtype: str) -> bool:
 def is_accident(result: Result) -> bool:
     """Whether it says nothing of the tree: killed from outside, no reference, no room."""
     if result.outcome is Verdict.DIED:
-        return "killed by" in result.reason or result.reason.startswith("the reference worker")
+        return any(sign in result.reason for sign in _ACCIDENTS)
     return result.outcome is Verdict.TOO_LARGE
 
 
 def _is_staged_accident(result: StageResult) -> bool:
     """As `is_accident`, of the probes."""
-    return result.has_died and any(
-        sign in result.departure for sign in ("killed by", "the reference worker")
-    )
+    return result.has_died and any(sign in result.departure for sign in _ACCIDENTS)
 
 
 def _chunks(request: Request) -> dict[tuple[str, int], bool]:
