@@ -101,7 +101,7 @@ def _environment(descriptor: int) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         # Without these glibc returns every large tensor to the system and faults it in again: two
-        # fifths of the time of a 4k forward. Other allocators ignore them.
+        # fifths of the time of a 4k forward. Other allocators ignore them. See `Heap`.
         "MALLOC_MMAP_THRESHOLD_": str(2**33),
         "MALLOC_TRIM_THRESHOLD_": str(2**33),
         "THP_MEM_ALLOC_ENABLE": "1",

@@ -3,12 +3,9 @@
 It loads one model, runs the job's contexts, and tells the parent how each went.
 """
 
-import ctypes
-import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +33,12 @@ from validation.execution.jobs import (
     reference_hidden_path,
     reference_metrics_path,
     subject_metrics_path,
+)
+from validation.execution.memory import (
+    Heap,
+    peak_memory,
+    reset_peak_memory,
+    return_freed_memory,
 )
 from validation.judgement.metrics import Stream, stream_metrics
 
@@ -79,7 +82,7 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
         # Holes that the forward left would be added to what the floors need.
-        _return_freed_memory()
+        return_freed_memory()
         told = partial(_layers_to, reporter)
         metrics = measure_floors(model, hidden, tokens, job, told)
         metrics.save(reference_metrics_path(job.scratch, forward.context))
@@ -109,7 +112,7 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
         on_layer = _layers_to(reporter, str(context))
         with _Meter(job.device) as meter:
             hidden = subject.final_hidden(_tokens(job, context), on_layer, forward.prefill)
-        _return_freed_memory()
+        return_freed_memory()
         reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
         expected = Stream(reference.to(job.device), head)
         metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
@@ -119,7 +122,13 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
 
 
 def _layers_to(reporter: Reporter, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: reporter.send(Progress(what=what, done=done, total=total))
+    heap = Heap()
+
+    def on_layer(done: int, total: int) -> None:
+        reporter.send(Progress(what=what, done=done, total=total))
+        heap.tidy()
+
+    return on_layer
 
 
 def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
@@ -139,8 +148,8 @@ class _Meter:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             # What an earlier context used and freed is not this one's.
-            _return_freed_memory()
-            _reset_peak_memory()
+            return_freed_memory()
+            reset_peak_memory()
         self._start = time.perf_counter()
         return self
 
@@ -154,38 +163,10 @@ class _Meter:
             context=context,
             seconds=self._seconds,
             peak_memory_bytes=(
-                torch.cuda.max_memory_allocated(self._device) if self._device else _peak_memory()
+                torch.cuda.max_memory_allocated(self._device) if self._device else peak_memory()
             ),
             notes=notes,
         )
-
-
-def _return_freed_memory() -> None:
-    """What one step used and freed must not count as the next one's."""
-    with suppress(AttributeError, OSError):  # glibc's alone
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _reset_peak_memory() -> None:
-    # Linux: 5 resets the high-water mark of the resident set (proc(5), clear_refs). Elsewhere the
-    # peak stays the process's; contexts grow, so it is the case's own all the same.
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        try:
-            clear.write_text("5", encoding="ascii")
-        except OSError:
-            return
-
-
-def _peak_memory() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    # Kilobytes on Linux, bytes on macOS (getrusage(2)).
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 if __name__ == "__main__":
