@@ -43,11 +43,10 @@ def run_alarms(
         The records of all situations, those of earlier runs too, in the grid's order.
 
     Raises:
-        InputError: the tree cannot run them, or does not have what the faults edit.
+        InputError: the tree is no copy of the fork, or cannot run them.
         VerificationError: a process died; what is finished is in the file.
     """
-    if setting.has_faults:
-        _refuse_other_sources(setting.tree)
+    _refuse_other_sources(setting.tree)
     found = {record.provenance.key: record for record in file.records}
     keys = [setting.key(situation) for situation in situations]
     left = [s for s, key in zip(situations, keys, strict=True) if key not in found]
@@ -62,13 +61,14 @@ def run_alarms(
 
 
 def _refuse_other_sources(tree: Tree) -> None:
+    """Faults and clean deviations both need the fork's own functions."""
     try:
         for name in SMALL_FAULTS:
             edited_source(find_fault(name), tree.path)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--tree: {tree.name!r} is not what the faults edit ({error}); the fork or a copy of "
-            "it is accepted, with --no-faults any tree."
+            f"--tree: {tree.name!r} is no copy of the fork ({error}); 'fork' or a copy of it is "
+            "accepted."
         ) from None
 
 
