@@ -26,6 +26,19 @@ from validation.execution.jobs import (
 _EVENT: TypeAdapter[Progress | Measured | Refused | Exhausted] = TypeAdapter(Event)
 _LAST_LINES = 5
 
+ENVIRONMENT = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    # The checkpoint is on disk by now: a look at the hub could only slow a worker down.
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Without these glibc returns every large tensor to the system and faults it in again: two
+    # fifths of the time of a 4k forward. Other allocators ignore them. See `Heap`.
+    "MALLOC_MMAP_THRESHOLD_": str(2**33),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+"""Of every process that runs a model."""
+
 
 class WorkerDied(Exception):
     """A worker ended before its work; the message has its signal or status and its last lines."""
@@ -94,19 +107,14 @@ def run_worker(
 
 def _environment(descriptor: int) -> dict[str, str]:
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        # The checkpoint is on disk by now: a look at the hub could only slow a worker down.
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        # Without these glibc returns every large tensor to the system and faults it in again: two
-        # fifths of the time of a 4k forward. Other allocators ignore them. See `Heap`.
-        "MALLOC_MMAP_THRESHOLD_": str(2**33),
-        "MALLOC_TRIM_THRESHOLD_": str(2**33),
-        "THP_MEM_ALLOC_ENABLE": "1",
-        EVENTS_VARIABLE: str(descriptor),
-    }
+    return (
+        os.environ
+        | ENVIRONMENT
+        | {
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            EVENTS_VARIABLE: str(descriptor),
+        }
+    )
 
 
 def _describe(status: int, kills: MemoryKills) -> str:

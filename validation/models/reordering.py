@@ -24,21 +24,25 @@ def permuted_channels(model: Any, seed: int) -> Iterator[None]:
         model: changed in place; its final hidden states are permuted too, and so is `lm_head`.
         seed: of the permutations.
     """
-    config = model.config
+    orders = channel_orders(model.config, seed)
+    _permute(model, orders)
+    try:
+        yield
+    finally:
+        _permute(model, {name: order.argsort() for name, order in orders.items()})
+
+
+def channel_orders(config: Any, seed: int) -> dict[str, Int[Tensor, "size"]]:
+    """The orders that `permuted_channels` gives to residual, neuron, pair and value channels."""
     generator = torch.Generator().manual_seed(seed)
-    head_dim = model.model.layers[0].self_attn.head_dim
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     sizes = {
         "residual": config.hidden_size,
         "neuron": config.intermediate_size,
         "pair": head_dim // 2,
         "value": head_dim,
     }
-    orders = {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
-    _permute(model, orders)
-    try:
-        yield
-    finally:
-        _permute(model, {name: order.argsort() for name, order in orders.items()})
+    return {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
 
 
 @contextmanager

@@ -89,6 +89,12 @@ class Console:
                 self.note(what)
         self._progress.update(self._task, completed=event.done)
 
+    def counted(self, what: str, done: int, total: int) -> None:
+        """One of `total` is done."""
+        self._progress.update(self._task, description=escape(what), completed=done, total=total)
+        if not self._console.is_terminal:
+            self.note(f"{done} of {total}: {what}")
+
     def result(self, result: Result, is_new: bool) -> None:
         """A case is finished."""
         case = f"{result.subject} {result.dtype} {tokens(result.context)}"

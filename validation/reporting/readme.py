@@ -7,6 +7,8 @@ from pathlib import Path
 from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
 from validation.models.trees import FORK, STOCK
+from validation.reporting.alarm_content import tabulate_dtypes
+from validation.reporting.alarm_records import ALARMS, AlarmRecord
 from validation.reporting.results import RESULTS, Result
 from validation.reporting.wording import count, error, ratio, tokens
 
@@ -33,13 +35,13 @@ def render_readme(text: str, evidence: Path = EVIDENCE) -> str:
         start, name, _, end = match.groups()
         if name not in _TABLES:
             raise InputError(f"README.md: {name!r} is no evidence; {', '.join(_TABLES)} are.")
-        return f"{start}\n{_TABLES[name](_read(evidence / name / RESULTS))}\n\n{end}"
+        return f"{start}\n{_TABLES[name](evidence / name)}\n\n{end}"
 
     return _BLOCK.sub(redraw, text)
 
 
-def _read(path: Path) -> _Cases:
-    lines = path.read_text(encoding="utf-8").splitlines()
+def _read(folder: Path) -> _Cases:
+    lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
     results = [Result.model_validate_json(line) for line in lines]
     return {(r.subject, r.dtype, r.context): r for r in results}
 
@@ -51,8 +53,9 @@ def _pairs(cases: _Cases) -> Iterator[tuple[Result, Result]]:
             yield fork, cases[STOCK, dtype, context]
 
 
-def _identity_table(cases: _Cases) -> str:
+def _identity_table(folder: Path) -> str:
     """The fork's differing logits, and stock's error, beside the floor."""
+    cases = _read(folder)
     lines = [
         "| dtype | tokens | logits that differ, fork | stock | stock: mean error | floor | "
         "x floor, RMS |",
@@ -68,8 +71,9 @@ def _identity_table(cases: _Cases) -> str:
     return "\n".join(lines)
 
 
-def _floor_table(cases: _Cases) -> str:
+def _floor_table(folder: Path) -> str:
     """Verdicts and mean errors of both, where the claim is the floor."""
+    cases = _read(folder)
     lines = [
         "| tokens | verdict, fork | mean error | floor | verdict, stock | mean error | "
         "other top token |",
@@ -84,7 +88,17 @@ def _floor_table(cases: _Cases) -> str:
     return "\n".join(lines)
 
 
-_TABLES: dict[str, Callable[[_Cases], str]] = {
+def _alarm_table(folder: Path) -> str:
+    """Verdicts on correct computations, by dtype."""
+    lines = (folder / ALARMS).read_text(encoding="utf-8").splitlines()
+    table = tabulate_dtypes([AlarmRecord.model_validate_json(line) for line in lines])
+    rules = ["---" if column.kind == "text" else "---:" for column in table.columns]
+    rows = [[column.heading for column in table.columns], rules, *(r.cells for r in table.rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+_TABLES: dict[str, Callable[[Path], str]] = {
     "v3.9.0-smollm2": _identity_table,
     "v2.8.0-smollm2": _floor_table,
+    "alarms": _alarm_table,
 }

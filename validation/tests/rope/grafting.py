@@ -7,10 +7,7 @@ get the code of its edited source, and their own back. `FOLDER` holds the tiny c
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -18,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from validation.rope.catalogue import FAULTS
-from validation.rope.faults import Fault, Need, edited_source, needs_met_by
+from validation.rope.faults import Fault, Need, needs_met_by
 from validation.rope.perturbations import Quantity, perturbation
+from validation.rope.swapping import swapped_code
 
 WHOLE = 256
 """Tokens of a prompt that sees every fault which needs nothing."""
@@ -45,7 +43,7 @@ def main(tree: Path, folder: Path) -> None:
         for run in runs_for(fault):
             laboratory.sound(run)
     for fault in (*FAULTS, *PERTURBATIONS):
-        with grafted(fault, tree):
+        with swapped_code(fault, tree):
             seen[fault.name] = {name: laboratory.differs(name) for name in runs_for(fault)}
     # Last: what the grafts left behind would show here.
     seen[SOUND] = {f"{WHOLE}": laboratory.differs(f"{WHOLE}")}
@@ -69,41 +67,6 @@ def present_in(run: str) -> frozenset[Need]:
     _, _, need = run.partition("+")
     dtype = "bfloat16" if need == Need.HALF.name else "float32"
     return needs_met_by(dtype) | ({Need[need]} if need else set())
-
-
-@contextmanager
-def grafted(fault: Fault, tree: Path) -> Iterator[None]:
-    """The imported tree with the fault's code in its functions."""
-    live = sys.modules[".".join(fault.file.with_suffix("").parts)]
-    edited = ModuleType(live.__name__)
-    edited.__package__ = live.__package__
-    exec(compile(edited_source(fault, tree), str(fault.file), "exec"), vars(edited))
-    functions = _functions(live)
-    own: dict[str, CodeType] = {name: found.__code__ for name, found in functions.items()}
-    for name, found in _functions(edited).items():
-        # Its globals and its cell for super() stay the live module's.
-        functions[name].__code__ = found.__code__
-    try:
-        yield
-    finally:
-        for name, code in own.items():
-            functions[name].__code__ = code
-
-
-def _functions(module: ModuleType) -> dict[str, FunctionType]:
-    """The functions and methods that `module` itself defines."""
-    owners: list[Any] = [module]
-    owners += [
-        item
-        for item in vars(module).values()
-        if isinstance(item, type) and item.__module__ == module.__name__
-    ]
-    return {
-        f"{owner.__name__}.{name}": item
-        for owner in owners
-        for name, item in vars(owner).items()
-        if isinstance(item, FunctionType) and item.__module__ == module.__name__
-    }
 
 
 class Laboratory:
