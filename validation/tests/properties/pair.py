@@ -14,8 +14,8 @@ from torch import Tensor
 
 from validation.models.reference import load_reference
 from validation.rope.faults import Fault
+from validation.rope.swapping import swapped_code
 from validation.tests.conftest import save_checkpoint
-from validation.tests.rope.grafting import grafted
 
 VOCAB = 64
 POSITIONS = 131_072
@@ -174,5 +174,5 @@ def refutations(transformed: Both, plain: Both, most: float) -> list[str]:
 @contextmanager
 def planted(fault: Fault, fork: Path, checkpoint: Path, dtype: torch.dtype) -> Iterator[Pair]:
     """Both models, the fork's with the mistake in it from before it is loaded."""
-    with grafted(fault, fork):
+    with swapped_code(fault, fork):
         yield Pair.load(checkpoint, dtype)

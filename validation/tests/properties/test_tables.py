@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from validation.models.checkpoints import Llama3Rope
 from validation.rope.catalogue import find_fault
 from validation.rope.oracles import TransformersOracle, llama_config
+from validation.rope.swapping import swapped_code
 from validation.tests.properties.pair import POSITIONS
-from validation.tests.rope.grafting import grafted
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OFFICIAL = Llama3Rope(500_000.0, 8.0, 1.0, 4.0, 8192)
@@ -84,6 +84,6 @@ def test_tables_are_exact_far_out(
 )
 def test_tables_catch_mistakes(name: str | None, tree: Path) -> None:
     """A last place that is rounded otherwise is seen; without a mistake nothing is."""
-    planted = nullcontext() if name is None else grafted(find_fault(name), tree)
+    planted = nullcontext() if name is None else swapped_code(find_fault(name), tree)
     with planted:
         assert bool(differing(OFFICIAL, 64, torch.float32, 4096)) == (name is not None)
