@@ -111,32 +111,39 @@ _REPEATED_KEYS = (
 )
 
 
-@pytest.mark.parametrize(
+# Not strict: which kernels do is the CPU's.
+_DIFFERS_IN_A_BATCH = pytest.mark.xfail(reason=_REPEATED_KEYS, strict=False)
+BATCHED = pytest.mark.parametrize(
     "dtype",
     [
         torch.float32,
         torch.bfloat16,
-        pytest.param(torch.float16, marks=pytest.mark.xfail(reason=_REPEATED_KEYS, strict=False)),
+        pytest.param(torch.float16, marks=_DIFFERS_IN_A_BATCH),
     ],
     ids=str,
 )
+
+
+@BATCHED
 def test_a_batch_of_one_is_a_row_of_a_batch(tree: Path, saved: Path, dtype: torch.dtype) -> None:
     """Each of three rows."""
     assert not batch_refutes(Pair.load(saved, dtype), 3, 200)
 
 
-# Not strict: which kernels do is the CPU's.
-@pytest.mark.xfail(reason=_REPEATED_KEYS, strict=False)
+@_DIFFERS_IN_A_BATCH
 def test_a_batch_is_decoded_as_transformers_do(tree: Path, saved: Path) -> None:
     """Token by token, the rows of a batch at once, padded on the left."""
     pair = Pair.load(saved, torch.float32)
     assert not padding_refutes(pair, 24, [0, 5, 20], [1] * 24)
 
 
+@BATCHED
 @pytest.mark.parametrize("sizes", [[], [90, 10]], ids=["whole", "chunked"])
-def test_a_padded_row_is_the_row(pair: Pair, sizes: list[int]) -> None:
+def test_a_padded_row_is_the_row(
+    tree: Path, saved: Path, dtype: torch.dtype, sizes: list[int]
+) -> None:
     """Without padding, with much, and with all but one token of it."""
-    assert not padding_refutes(pair, 100, [0, 61, 99], sizes)
+    assert not padding_refutes(Pair.load(saved, dtype), 100, [0, 61, 99], sizes)
 
 
 @pytest.mark.parametrize("sizes", [[], [1300, 760, 40]], ids=["whole", "chunked"])
@@ -167,7 +174,6 @@ _LATE_ROWS = Fault(
         "keys-at-the-chunk-offset",
         "newest-keys-alone-rotated",
         "cached-keys-rotated-again",
-        "chunk-mask-admits-next",
     ],
 )
 def test_chunks_and_decoding_catch_mistakes(name: str, tree: Path, saved: Path) -> None:
@@ -175,6 +181,14 @@ def test_chunks_and_decoding_catch_mistakes(name: str, tree: Path, saved: Path) 
     with planted(find_fault(name), tree, saved, torch.float32) as pair:
         for problems in (chunks_refute(pair, 60, [40, 20]), decoding_refutes(pair, 0, 20)):
             assert [problem.partition(":")[0] for problem in problems] == ["transformed", "moved"]
+
+
+def test_chunks_catch_a_wrong_mask(tree: Path, saved: Path) -> None:
+    """A single token has no next one to attend to, a chunk of several has."""
+    fault = find_fault("chunk-mask-admits-next")
+    with planted(fault, tree, saved, torch.float32) as pair:
+        assert chunks_refute(pair, 60, [40, 20])[0].startswith("transformed")
+        assert not decoding_refutes(pair, 0, 20)
 
 
 @pytest.mark.parametrize("name", ["growth-ignores-the-offset", "offset-lost-after-growth"])
