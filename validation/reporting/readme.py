@@ -9,7 +9,10 @@ from transformer_lens_fork.errors import InputError
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
 from validation.reporting.alarm_records import ALARMS, AlarmRecord
+from validation.reporting.fault_content import compose_faults
+from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
 from validation.reporting.results import RESULTS, Result
+from validation.reporting.tables import Table
 from validation.reporting.wording import count, error, ratio, tokens
 
 README = REPOSITORY / "README.md"
@@ -91,7 +94,24 @@ def _floor_table(folder: Path) -> str:
 def _alarm_table(folder: Path) -> str:
     """Verdicts on correct computations, by dtype."""
     lines = (folder / ALARMS).read_text(encoding="utf-8").splitlines()
-    table = tabulate_dtypes([AlarmRecord.model_validate_json(line) for line in lines])
+    return _markdown(tabulate_dtypes([AlarmRecord.model_validate_json(line) for line in lines]))
+
+
+def _kill_table(folder: Path) -> str:
+    """How many planted faults are caught, by stages and by logits, and what is the least caught."""
+    lines = (folder / FAULTS).read_text(encoding="utf-8").splitlines()
+    records = [FaultRecord.model_validate_json(line) for line in lines]
+    effects = [
+        EffectRecord.model_validate_json(line)
+        for line in (folder / EFFECTS).read_text(encoding="utf-8").splitlines()
+    ]
+    report = compose_faults(records, effects)
+    assert report.effects is not None, "there are records of them"
+    headlines = "\n".join(f"- {headline}" for headline in report.headlines)
+    return "\n\n".join((headlines, _markdown(report.rates), _markdown(report.effects)))
+
+
+def _markdown(table: Table) -> str:
     rules = ["---" if column.kind == "text" else "---:" for column in table.columns]
     rows = [[column.heading for column in table.columns], rules, *(r.cells for r in table.rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
@@ -100,5 +120,7 @@ def _alarm_table(folder: Path) -> str:
 _TABLES: dict[str, Callable[[Path], str]] = {
     "v3.9.0-smollm2": _identity_table,
     "v2.8.0-smollm2": _floor_table,
+    "v3.9.0-smollm2-ladder": _identity_table,
     "alarms": _alarm_table,
+    "faults": _kill_table,
 }
