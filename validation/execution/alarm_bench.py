@@ -136,6 +136,8 @@ def _record(
         reason=judgement.reason,
         judged=_rule_record(judgement),
         rules={rule: _rule_record(judge(metrics, floor)) for rule, floor in rules.items()},
+        ratios=None if is_identical else tuple(finite(bin_.ratio) for bin_ in judgement.bins),
+        intervals=None if is_identical else tuple(bin_.ratio_interval for bin_ in judgement.bins),
         slope=SlopeRecord(**asdict(slope)) if slope else None,
         power_ratio=finite(judgement.power_ratio),
         top1_counted=judgement.top1_counted,

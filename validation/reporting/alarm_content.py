@@ -99,9 +99,9 @@ def _headlines(records: list[AlarmRecord]) -> Iterator[str]:
     blind = sum(c.judged.outcome is Verdict.BLIND for c in clean)
     alarms = false_alarms(records)
     yield (
-        f"{len(alarms)} false alarms in {len(clean)} clean comparisons: "
-        f"{len(clean) - len(resting)} are identical, {len(resting)} differ and rest on the floor, "
-        f"{blind} of them BLIND."
+        f"False alarms: {len(alarms)} in {len(clean)} clean comparisons. "
+        f"{len(clean) - len(resting)} are identical; {len(resting)} differ, and their verdict "
+        f"rests on the floor, {blind} of them BLIND."
     )
     alarmed = len({record.provenance.key for record, _ in alarms})
     yield (

@@ -1,5 +1,7 @@
 """Draws how far clean comparisons are from failing, by kind and dtype."""
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +28,16 @@ _STYLES = {
     "bfloat16": ("#D55E00", "s", 0.0),
     "float16": ("#009E73", "^", 0.24),
 }
+_RING: dict[str, Any] = {
+    "marker": "o",
+    "ls": "",
+    "mfc": "none",
+    "mec": "black",
+    "ms": 10,
+    "mew": 1.6,
+}
+"""Around what fails."""
+
 _LEAST = 0.03
 _MOST = 4.0
 """Ends of the axis; what lies beyond stands at the end."""
@@ -51,11 +63,12 @@ def draw_alarms(records: list[AlarmRecord]) -> Figure:
             0.02, 1 - 0.25 / height, title, color=_INK, fontsize=_TEXT_POINTS + 2, va="center"
         )
         for dtype, (colour, marker, _) in _STYLES.items():
-            axes.plot([], [], marker, color=colour, label=dtype, ms=6)
+            axes.plot([], [], marker, color=colour, ls="", label=dtype, ms=6)
+        axes.plot([], [], **_RING, label="FAIL")
         axes.legend(
             loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=3,
+            bbox_to_anchor=(-0.1, 1.0),
+            ncols=4,
             frameon=False,
             labelcolor=_INK,
             handletextpad=0.2,
@@ -73,6 +86,8 @@ def _draw_kind(axes: Axes, row: int, found: list[tuple[AlarmRecord, ComparisonRe
         x = _MOST if worst is None else min(max(worst, _LEAST), _MOST)
         colour, marker, offset = _STYLES[record.dtype]
         axes.plot(x, row + offset, marker, color=colour, ms=5, alpha=0.55, mew=0, clip_on=False)
+        if comparison.judged.is_alarm:  # perhaps not because of its error: a ring besides
+            axes.plot(x, row + offset, **_RING, clip_on=False)
     axes.text(
         1.02,
         row,
@@ -91,7 +106,7 @@ def _finish_axes(axes: Axes, names: list[str]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(_TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.tick_params(length=0, colors=_INK)
+    axes.tick_params(length=0, colors=_INK, pad=7)
     axes.spines[:].set_visible(False)
     for row in np.arange(len(names) - 1) + 0.5:
         axes.axhline(row, color="#dddddd", lw=0.8, zorder=0)

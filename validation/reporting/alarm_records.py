@@ -51,6 +51,8 @@ class ComparisonRecord(Record):
         is_fault: whether a mistake is in it.
         judged: against the floor that judges.
         rules: against other floors made of the same reorderings, by rule; none if identical.
+        ratios: of each bin (`bins.bin_edges`); None: unbounded, or not recorded at all.
+        intervals: their 95 % confidence intervals.
         slope: growth of the ratio with position.
         power_ratio: how many times the floor a plain RoPE is; None: unbounded.
     """
@@ -62,6 +64,8 @@ class ComparisonRecord(Record):
     reason: str
     judged: RuleRecord
     rules: dict[str, RuleRecord]
+    ratios: tuple[Amount | None, ...] | None = None
+    intervals: tuple[tuple[Amount, Amount] | None, ...] | None = None
     slope: SlopeRecord | None
     power_ratio: Amount | None
     top1_counted: Count

@@ -44,7 +44,7 @@ def test_the_fork_raises_no_alarm_and_faults_do(tmp_path: Path) -> None:
     """What is correct passes, the mistakes beside it do not, and nothing is run twice."""
     process = alarms(tmp_path)
     assert process.returncode == 0, process.stdout + process.stderr
-    assert "0 false alarms in 12 clean comparisons" in process.stdout
+    assert "False alarms: 0 in 12 clean comparisons" in process.stdout
     record = read(tmp_path)
     verdicts = {c.kind: c.judged.outcome for c in record.comparisons}
     assert verdicts.keys() == {*Clean.__members__, *SMALL_FAULTS}

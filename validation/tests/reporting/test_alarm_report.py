@@ -1,5 +1,6 @@
 """The report on false alarms counts what the records say."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from validation.reporting.alarm_content import compose_alarms, false_alarms
 from validation.reporting.alarm_plot import draw_alarms
 from validation.reporting.alarm_rate import upper_rate
 from validation.reporting.alarm_records import AlarmRecord
+from validation.reporting.readme import render_readme
 from validation.tests.reporting.conftest import digest
 
 
@@ -75,7 +77,7 @@ FAULT = comparison("low-1-percent", Verdict.AT_FLOOR, Verdict.DRIFTS, is_clean=F
 def test_false_alarms_and_kills_are_counted_by_floor() -> None:
     """Identical ones rest on no floor, BLIND is no alarm, and a fault is no clean comparison."""
     report = compose_alarms([record(*CLEAN, FAULT)])
-    assert report.headlines[0].startswith("0 false alarms in 3 clean comparisons: 1 are identical")
+    assert report.headlines[0].startswith("False alarms: 0 in 3 clean comparisons. 1 are identical")
     assert "1 of them BLIND" in report.headlines[0]
     cells = {row.cells[0]: row.cells for row in report.rules.rows}
     assert cells[POOLED][1:3] == ("0 of 2", "0 of 1")
@@ -91,7 +93,7 @@ def test_a_false_alarm_is_named() -> None:
     records = [record(*CLEAN), record(failing, dtype="bfloat16")]
     report = compose_alarms(records)
     assert len(false_alarms(records)) == 1
-    assert report.headlines[0].startswith("1 false alarms in 4")
+    assert report.headlines[0].startswith("False alarms: 1 in 4")
     assert "of 2 references 1 have an alarm" in report.headlines[1]
     (row,) = report.alarms.rows
     assert row.cells[-2:] == ("DRIFTS", "because it is CHUNKS")
@@ -114,6 +116,16 @@ def test_the_plot_shows_every_kind() -> None:
     (axes,) = figure.axes
     assert [t.get_text() for t in axes.get_yticklabels()] == ["whole", "chunks", "permuted"]
     assert "more than 2 fails" in axes.get_xlabel()
+
+
+def test_the_readme_can_show_them(tmp_path: Path) -> None:
+    """A row for every dtype, drawn from the records as they are."""
+    folder = tmp_path / "alarms"
+    folder.mkdir()
+    (folder / "alarms.jsonl").write_text(record(*CLEAN).model_dump_json() + "\n", encoding="utf-8")
+    drawn = render_readme("<!-- evidence: alarms -->\n<!-- end of evidence -->", tmp_path)
+    assert "| float32 | 3 | 1 | 1 | 1 | 0 | 1.40 | 1.40 | 1.40 | 1.54 | -0.10 |" in drawn
+    assert render_readme(drawn, tmp_path) == drawn
 
 
 def test_upper_rate() -> None:
