@@ -20,13 +20,16 @@ class Reporter:
 
     def __init__(self, descriptor: int) -> None:
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+        self._is_done = threading.Event()
 
     @classmethod
     def from_environment(cls) -> Self:
         """The pipe that the parent passed down; this process ends when nobody reads it."""
         descriptor = int(os.environ[EVENTS_VARIABLE])
-        threading.Thread(target=_end_with_reader, args=(descriptor,), daemon=True).start()
-        return cls(descriptor)
+        reporter = cls(descriptor)
+        arguments = (descriptor, reporter._is_done)
+        threading.Thread(target=_end_with_reader, args=arguments, daemon=True).start()
+        return reporter
 
     def send(self, event: BaseModel) -> None:
         """Writes one event."""
@@ -41,10 +44,12 @@ class Reporter:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # From here on the parent stops reading because it was told all.
+        self._is_done.set()
         self._file.close()
 
 
-def _end_with_reader(descriptor: int) -> None:
+def _end_with_reader(descriptor: int, is_done: threading.Event) -> None:
     """Ends the process, whatever else it does, once the parent has ended: SIGKILL leaves orphans.
 
     Without this one would compute to its next event, minutes later, beside whoever runs it again.
@@ -52,4 +57,5 @@ def _end_with_reader(descriptor: int) -> None:
     pipe = select.poll()
     pipe.register(descriptor, 0)  # no event but that the other end is closed
     pipe.poll()
-    os._exit(1)
+    if not is_done.is_set():  # else a traceback may still be on its way to the log
+        os._exit(1)
