@@ -220,7 +220,7 @@ def _effects(effects: list[EffectRecord]) -> Table:
         )
         for record in effects
     )
-    return Table("Smallest relative errors that logits notice", columns, tuple(rows))
+    return Table("Smallest relative errors that are noticed", columns, tuple(rows))
 
 
 def _size(value: float | None) -> str:
