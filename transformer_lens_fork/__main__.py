@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from transformer_lens_fork.bases import Base, get_base, load_bases
-from transformer_lens_fork.errors import InputError, VerificationError
+from transformer_lens_fork.errors import InputError, exit_statuses
 from transformer_lens_fork.progress import Report
 
 _HELP = """
@@ -56,7 +56,7 @@ def checkout(bases: Bases = None, every: All = False) -> None:
     """
     from transformer_lens_fork import series
 
-    with _failures():
+    with exit_statuses():
         for base in _select(bases, every):
             with _progress() as report:
                 path = series.checkout(base, report=report)
@@ -79,7 +79,7 @@ def export(
     """
     from transformer_lens_fork import series
 
-    with _failures():
+    with exit_statuses():
         drift = False
         for base in _select(bases, every):
             changed = series.export(base, dry_run=dry_run)
@@ -110,7 +110,7 @@ def check(
     """
     from transformer_lens_fork.check import check as check_series
 
-    with _failures():
+    with exit_statuses():
         failed = False
         for base in _select(bases, every or not bases):
             with _progress() as report:
@@ -136,7 +136,7 @@ def status() -> None:
     from transformer_lens_fork.series import series_sha256
     from transformer_lens_fork.state import inspect
 
-    with _failures():
+    with exit_statuses():
         table = Table("base", "sdist", "patches", "fork", "base commit", "series sha256")
         for base in load_bases().values():
             found = inspect(base)
@@ -161,19 +161,6 @@ def _select(names: list[str] | None, every: bool) -> list[Base]:
         accepted = ", ".join([*load_bases(), "--all"])
         raise InputError(f"BASE is missing; accepted are {accepted}.")
     return [get_base(name) for name in names]
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turns the two expected errors into one sentence and an exit status."""
-    try:
-        yield
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except VerificationError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 @contextmanager

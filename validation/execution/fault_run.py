@@ -30,7 +30,7 @@ _PREFIX = "fault:"
 _ROUNDS = 3
 """Of looking for the smallest perturbation, after the coarse one, each with a reference pass."""
 
-_ACCIDENTS = ("killed by", "ran out of memory", "the reference worker")
+_ACCIDENTS = ("worker killed by", "worker ran out of memory", "the reference worker")
 """What is said of a worker whose end says nothing of the tree."""
 
 SOUND = ""

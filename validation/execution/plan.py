@@ -104,11 +104,10 @@ def host_memory(groups: Path = Path("/sys/fs/cgroup"), own: Path = _OWN_GROUP) -
         groups: where control groups are mounted (cgroups(7)).
         own: file that names the groups of this process.
     """
-    return min(psutil.virtual_memory().total, *_group_limits(groups, own))
+    return min((psutil.virtual_memory().total, *_group_limits(groups, own)))
 
 
 def _group_limits(groups: Path, own: Path) -> Iterator[int]:
-    yield psutil.virtual_memory().total
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -265,8 +265,9 @@ def _layers(reference: ProbeFiles, subject: ProbeFiles) -> StageRecord:
     total = Tally(None)
     ratios: list[float | None] = []
     trouble = []
+    parts = list(_layer_parts(tokens, _padded_tokens(reference)))
     for layer in range(len(floor)):
-        for part in _layer_parts(tokens, _padded_tokens(reference)):
+        for part in parts:
             span = range(part.row, part.row + len(part.slots))
             wanted = reference.rows(hidden_name(part.name, layer + 1), "hidden", span)
             found = subject.rows_if_any(hidden_name(part.name, layer), "hidden", span)

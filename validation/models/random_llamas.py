@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from validation.models.rope_parameters import Llama3Rope
+from validation.models.rope_parameters import LLAMA_31, LLAMA_32, Llama3Rope
 from validation.models.shapes import Shape
 
 POSITIONS = 131072
@@ -13,8 +13,6 @@ POSITIONS = 131072
 _EMBEDDING_STD = 0.3
 """Well below the layers' outputs, which are of order 1: logits depend on attention."""
 
-_LLAMA31 = Llama3Rope(500000.0, 8.0, 1.0, 4.0, 8192)
-_LLAMA32 = Llama3Rope(500000.0, 32.0, 1.0, 4.0, 8192)
 _SHORT = Llama3Rope(100000.0, 4.0, 1.0, 8.0, 1024)
 
 
@@ -38,13 +36,13 @@ class RandomLlama:
 # At most four heads: a pattern of 4k x 4k in fp32 is 256 MiB. No MLP is as wide as its residual
 # stream: TransformerLens 3.9.0 folds a norm into the wrong axis of a square matrix.
 RANDOM_LLAMAS = (
-    RandomLlama("gqa-32", Shape(2, 128, 192, 4, 2, 32, 512, is_tied=False), _LLAMA31, 2.5),
-    RandomLlama("mha-64", Shape(2, 192, 320, 4, 4, 64, 1024, is_tied=True), _LLAMA32, 2.0),
-    RandomLlama("mqa-128", Shape(1, 160, 256, 4, 1, 128, 512, is_tied=False), _LLAMA31, 2.5),
+    RandomLlama("gqa-32", Shape(2, 128, 192, 4, 2, 32, 512, is_tied=False), LLAMA_31, 2.5),
+    RandomLlama("mha-64", Shape(2, 192, 320, 4, 4, 64, 1024, is_tied=True), LLAMA_32, 2.0),
+    RandomLlama("mqa-128", Shape(1, 160, 256, 4, 1, 128, 512, is_tied=False), LLAMA_31, 2.5),
     RandomLlama("gqa-96", Shape(3, 144, 224, 4, 2, 96, 768, is_tied=False), _SHORT, 1.75),
-    RandomLlama("mha-32", Shape(4, 128, 256, 4, 4, 32, 1024, is_tied=True), _LLAMA31, 2.0),
-    RandomLlama("mqa-64", Shape(4, 192, 320, 3, 1, 64, 512, is_tied=False), _LLAMA32, 2.0),
-    RandomLlama("gqa-128", Shape(2, 256, 384, 4, 2, 128, 2048, is_tied=True), _LLAMA31, 2.0),
+    RandomLlama("mha-32", Shape(4, 128, 256, 4, 4, 32, 1024, is_tied=True), LLAMA_31, 2.0),
+    RandomLlama("mqa-64", Shape(4, 192, 320, 3, 1, 64, 512, is_tied=False), LLAMA_32, 2.0),
+    RandomLlama("gqa-128", Shape(2, 256, 384, 4, 2, 128, 2048, is_tied=True), LLAMA_31, 2.0),
     RandomLlama("mha-96", Shape(1, 160, 288, 2, 2, 96, 1536, is_tied=False), _SHORT, 3.0),
 )
 

@@ -38,6 +38,9 @@ class Llama3Rope:
     original_positions: int
 
 
+LLAMA_31 = Llama3Rope(500_000.0, 8.0, 1.0, 4.0, 8192)
+LLAMA_32 = Llama3Rope(500_000.0, 32.0, 1.0, 4.0, 8192)
+
 _NAMES = {
     "theta": "rope_theta",
     "factor": "factor",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from transformer_lens_fork.bases import get_base
-from transformer_lens_fork.errors import InputError, VerificationError
+from transformer_lens_fork.errors import InputError, VerificationError, exit_statuses
 from transformer_lens_fork.git import GitError, Repository
 from transformer_lens_fork.layout import fork_path
 from validation.mutation.explanations import write_readme
@@ -46,15 +46,9 @@ def main(
 ) -> None:
     """Kill every mutant, or explain it."""
     out = out.resolve()
-    try:
+    with exit_statuses():
         _run(out, fork_path(get_base(base)), only, seconds)
         wrong = [] if only else write_readme(out, read_outcomes(out))
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except VerificationError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     for line in wrong:
         typer.echo(line)
     if wrong:

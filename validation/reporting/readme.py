@@ -11,6 +11,7 @@ from validation.reporting.alarm_content import tabulate_dtypes
 from validation.reporting.alarm_records import ALARMS, AlarmRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
+from validation.reporting.report import markdown_environment
 from validation.reporting.results import RESULTS, Result
 from validation.reporting.tables import Table
 from validation.reporting.wording import count, error, ratio, tokens
@@ -112,9 +113,7 @@ def _kill_table(folder: Path) -> str:
 
 
 def _markdown(table: Table) -> str:
-    rules = ["---" if column.kind == "text" else "---:" for column in table.columns]
-    rows = [[column.heading for column in table.columns], rules, *(r.cells for r in table.rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return markdown_environment().get_template("table.md.jinja").render(table=table).strip()
 
 
 _TABLES: dict[str, Callable[[Path], str]] = {

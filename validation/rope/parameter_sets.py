@@ -8,10 +8,7 @@ import math
 
 import torch
 
-from validation.models.rope_parameters import Llama3Rope
-
-LLAMA_31 = Llama3Rope(500_000.0, 8.0, 1.0, 4.0, 8192)
-LLAMA_32 = Llama3Rope(500_000.0, 32.0, 1.0, 4.0, 8192)
+from validation.models.rope_parameters import LLAMA_31, LLAMA_32, Llama3Rope
 
 
 def parameter_sets(head_dim: int) -> dict[str, Llama3Rope]:

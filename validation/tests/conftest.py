@@ -23,6 +23,17 @@ ROPE: dict[str, Any] = {
 }
 """As far from the official parameters as a legal configuration is: nothing may be hard-coded."""
 
+SMALLEST = {
+    "hidden_size": 64,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 64,
+}
+"""Changes to `save_checkpoint` for tests that run very often."""
+
 
 def save_checkpoint(folder: Path, *, std: float = 0.35, **changes: Any) -> Path:
     """A random Llama with attention sharp enough that RoPE matters (GQA, head_dim != d/heads)."""

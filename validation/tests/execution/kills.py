@@ -24,7 +24,7 @@ from transformer_lens_fork.bases import REPOSITORY, get_base
 from transformer_lens_fork.series import ensure_checkout
 from validation.reporting.records import Record, RecordFile
 from validation.reporting.results import RESULTS, Result
-from validation.tests.conftest import save_checkpoint
+from validation.tests.conftest import SMALLEST, save_checkpoint
 
 Target = Literal["group", "parent", "worker"]
 """Who gets the signal: parent and workers at once, the parent alone, or the worker alone."""
@@ -33,15 +33,6 @@ _TURNS: tuple[Target, ...] = ("group", "group", "group", "parent", "worker")
 _MEASURED = ("seconds", "reference_seconds", "peak_memory_bytes", "reference_peak_memory_bytes")
 """Fields of a result that no two runs have in common; `measured_at` is the other one."""
 
-SHAPE = {
-    "hidden_size": 64,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "vocab_size": 64,
-}
 _CONTEXTS = (64, 96)
 _PATIENCE_SECONDS = 10.0
 """For orphans to notice that their parent has ended."""
@@ -92,7 +83,7 @@ class Study:
     @classmethod
     def begin(cls, folder: Path) -> Self:
         """Makes the tiny checkpoint and a second tree, and runs both trees undisturbed."""
-        save_checkpoint(folder / "checkpoint", **SHAPE)
+        save_checkpoint(folder / "checkpoint", **SMALLEST)
         fork = ensure_checkout(get_base("v3.9.0"))
         shutil.copytree(fork / "transformer_lens", folder / "copy" / "transformer_lens")
         out = folder / "undisturbed"

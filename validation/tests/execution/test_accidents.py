@@ -17,15 +17,14 @@ from safetensors.torch import save_file
 from transformer_lens_fork.bases import REPOSITORY
 from validation.execution.accidents import MemoryKills, exhausted, what_ran_out
 from validation.reporting.results import RESULTS
-from validation.tests.conftest import save_checkpoint
-from validation.tests.execution.kills import SHAPE
+from validation.tests.conftest import SMALLEST, save_checkpoint
 from validation.tests.execution.test_run import results, run
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint whose runs take little more than the processes' start."""
-    return save_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", **SHAPE)
+    return save_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", **SMALLEST)
 
 
 def _raised(work: object) -> BaseException:

@@ -94,11 +94,6 @@ def staged(out: Path) -> list[StageResult]:
     return [StageResult.model_validate_json(line) for line in lines]
 
 
-def first_stage(result: StageResult) -> str | None:
-    """Where the subject first leaves the reference."""
-    return next((row.stage for row in result.stages if not row.meets_identity), None)
-
-
 @pytest.mark.parametrize(("head_dim", "subjects"), [(64, "fork,stock"), (128, "fork")])
 def test_fork_is_identical_at_all_positions(head_dim: int, subjects: str, tmp_path: Path) -> None:
     """Llama 3.1's own parameters, 131,072 positions, three dtypes: 0 numbers differ."""
@@ -136,12 +131,12 @@ def test_fork_is_identical_at_all_positions(head_dim: int, subjects: str, tmp_pa
         assert result.graft.is_held
         assert result.graft.rotation_differing == 0
         if result.subject == "fork":
-            assert first_stage(result) is None, result.departure
+            assert result.first_stage is None, result.departure
             assert sum(row.differing for row in result.stages) == 0
             assert result.departure.startswith("identical to transformers at every stage: 0 of ")
         else:
             # Its double reciprocal.
-            assert first_stage(result) in ("INV_FREQ", "ANGLES")
+            assert result.first_stage in ("INV_FREQ", "ANGLES")
             angles = next(row for row in result.stages if row.stage == "ANGLES")
             assert angles.differing > 100_000
             assert angles.largest == 2.0**-7, "one unit in the last place from 65,536 on"
@@ -171,10 +166,10 @@ def test_every_mistake_is_seen_at_its_stage(fork: Path, tmp_path: Path) -> None:
     assert process.returncode == 1, process.stdout + process.stderr
     *faulty, dead, sound, quitter = staged(out)
     for result, (stage, fault) in zip(faulty, expected, strict=True):
-        assert first_stage(result) == stage, f"{fault.name}: {result.departure}"
+        assert result.first_stage == stage, f"{fault.name}: {result.departure}"
         assert result.stages, result.departure
         assert f"first leaves transformers at {stage}" in result.departure
-    assert first_stage(sound) is None
+    assert sound.first_stage is None
     assert dead.has_died
     assert "no_such_module" in dead.departure
     assert quitter.has_died, "it must not be judged by the sound tree's probes before it"

@@ -15,10 +15,9 @@ from validation.execution.probe_files import (
     hidden_name,
     prompt_parts,
 )
-from validation.models.checkpoints import Llama3Rope
+from validation.models.rope_parameters import LLAMA_31
 from validation.rope.oracles import ORACLES, Oracle, TransformersOracle
 
-LLAMA_31 = Llama3Rope(500_000.0, 8.0, 1.0, 4.0, 8192)
 POSITIONS, HEAD_DIM, LAYERS, TOKENS, WIDTH = 9000, 64, 3, 40, 24
 
 

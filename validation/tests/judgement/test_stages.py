@@ -25,12 +25,11 @@ from validation.judgement.stages import (
 )
 from validation.judgement.tally import Place
 from validation.judgement.verdict import Verdict
-from validation.models.checkpoints import Llama3Rope
+from validation.models.rope_parameters import LLAMA_31, Llama3Rope
 from validation.rope.oracles import Oracle, TransformersOracle
 from validation.tests.judgement.probed import (
     HEAD_DIM,
     LAYERS,
-    LLAMA_31,
     POSITIONS,
     TOKENS,
     Probed,

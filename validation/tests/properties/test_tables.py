@@ -9,14 +9,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from validation.models.checkpoints import Llama3Rope
+from validation.models.rope_parameters import LLAMA_31, Llama3Rope
 from validation.rope.catalogue import find_fault
 from validation.rope.oracles import TransformersOracle, llama_config
 from validation.rope.swapping import swapped_code
 from validation.tests.properties.pair import POSITIONS
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-OFFICIAL = Llama3Rope(500_000.0, 8.0, 1.0, 4.0, 8192)
 _SPAN = 512
 
 NUMBERS = st.floats(0.01, 64) | st.integers(1, 64)
@@ -58,9 +57,9 @@ def differing(rope: Llama3Rope, head_dim: int, dtype: torch.dtype, positions: in
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(rope=ROPES, head_dim=HEAD_DIMS, dtype=st.sampled_from(DTYPES))
-@example(rope=OFFICIAL, head_dim=128, dtype=torch.float32)
-@example(rope=OFFICIAL, head_dim=24, dtype=torch.bfloat16)
-@example(rope=OFFICIAL, head_dim=96, dtype=torch.float16)
+@example(rope=LLAMA_31, head_dim=128, dtype=torch.float32)
+@example(rope=LLAMA_31, head_dim=24, dtype=torch.bfloat16)
+@example(rope=LLAMA_31, head_dim=96, dtype=torch.float16)
 def test_tables_of_any_configuration_are_exact(
     tree: Path, rope: Llama3Rope, head_dim: int, dtype: torch.dtype
 ) -> None:
@@ -70,7 +69,7 @@ def test_tables_of_any_configuration_are_exact(
 
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(rope=ROPES, head_dim=st.sampled_from([24, 32, 48]), dtype=st.sampled_from(DTYPES))
-@example(rope=OFFICIAL, head_dim=64, dtype=torch.float32)
+@example(rope=LLAMA_31, head_dim=64, dtype=torch.float32)
 def test_tables_are_exact_far_out(
     tree: Path, rope: Llama3Rope, head_dim: int, dtype: torch.dtype
 ) -> None:
@@ -86,4 +85,4 @@ def test_tables_catch_mistakes(name: str | None, tree: Path) -> None:
     """A last place that is rounded otherwise is seen; without a mistake nothing is."""
     planted = nullcontext() if name is None else swapped_code(find_fault(name), tree)
     with planted:
-        assert bool(differing(OFFICIAL, 64, torch.float32, 4096)) == (name is not None)
+        assert bool(differing(LLAMA_31, 64, torch.float32, 4096)) == (name is not None)

@@ -15,18 +15,9 @@ from validation.rope.catalogue import FAULTS, find_fault
 from validation.rope.faults import Fault, edited_source
 from validation.rope.parameter_sets import on_the_low_boundary
 from validation.rope.perturbations import Quantity, perturbation
-from validation.tests.conftest import ROPE, save_checkpoint
+from validation.tests.conftest import ROPE, SMALLEST, save_checkpoint
 from validation.tests.rope import grafting
 
-_SHAPE = {
-    "hidden_size": 64,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "vocab_size": 64,
-}
 _ON_BOUNDARY = 10
 """Of 16 pairs, the one whose wavelength is exactly on the low boundary."""
 
@@ -35,13 +26,13 @@ _ON_BOUNDARY = 10
 def seen(fork: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bool]]:
     """In which runs each fault changes logits: all faults in one process."""
     folder = tmp_path_factory.mktemp("tiny")
-    save_checkpoint(folder / "plain", **_SHAPE)
+    save_checkpoint(folder / "plain", **SMALLEST)
     rope = on_the_low_boundary(Llama3Rope(1e6, 4.0, 2.0, 8.0, 4096), 32, _ON_BOUNDARY)
     boundary = {
         "low_freq_factor": rope.low_freq_factor,
         "high_freq_factor": rope.high_freq_factor,
     }
-    save_checkpoint(folder / "boundary", **_SHAPE, rope_parameters=ROPE | boundary)
+    save_checkpoint(folder / "boundary", **SMALLEST, rope_parameters=ROPE | boundary)
     process = subprocess.run(
         [sys.executable, "-m", "validation.tests.rope.grafting", str(fork), str(folder)],
         capture_output=True,

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from validation.models.rope_parameters import LLAMA_31
 from validation.rope.oracles import TransformersOracle
-from validation.rope.parameter_sets import LLAMA_31, on_the_low_boundary, parameter_sets
+from validation.rope.parameter_sets import on_the_low_boundary, parameter_sets
 
 
 @pytest.mark.parametrize("head_dim", [32, 48, 64, 96, 128])
