@@ -35,6 +35,7 @@ Exit status: 0 every judged case passes, 1 one fails, 2 the input is not accepte
 """
 
 _DTYPES = ("float32", "bfloat16", "float16")
+_ATTENTIONS = ("eager", "sdpa")
 _REQUIRED = {"identical": "IDENTICAL", "floor": "AT_FLOOR"}
 
 app = typer.Typer(
@@ -59,6 +60,13 @@ Subjects = Annotated[
     str, typer.Option(help="fork, stock, or folders with transformer_lens/, comma-separated.")
 ]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16; several, comma-separated.")]
+Attention = Annotated[
+    str,
+    typer.Option(
+        help="The reference's: eager or sdpa (fused). A tree runs its own of that name; one "
+        "without sdpa runs eager, and the claim is the floor."
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 BaseName = Annotated[str, typer.Option("--base", help="The release that fork and stock stand for.")]
 Seed = Annotated[int, typer.Option(help="Of random prompts.", min=0)]
@@ -81,6 +89,7 @@ def run(
     contexts: Contexts = "1k,2k,4k",
     subjects: Subjects = "fork,stock",
     dtype: Dtype = "float32",
+    attention: Attention = "eager",
     device: Device = "cpu",
     base: BaseName = "v3.9.0",
     require: Annotated[
@@ -120,7 +129,17 @@ def run(
 
         required = _one_of("--require", require, tuple(_REQUIRED))
         asked = _Asked.checked(
-            checkpoint, contexts, subjects, dtype, device, base, layers, memory, seed, threads
+            checkpoint,
+            contexts,
+            subjects,
+            dtype,
+            attention,
+            device,
+            base,
+            layers,
+            memory,
+            seed,
+            threads,
         )
         if not resume and (out / RESULTS).exists():
             raise InputError(f"--no-resume: {str(out)!r} holds results; one without is accepted.")
@@ -134,6 +153,7 @@ def stages(
     out: Out,
     subjects: Subjects = "fork,stock",
     dtype: Dtype = "float32,bfloat16,float16",
+    attention: Attention = "eager",
     device: Device = "cpu",
     base: BaseName = "v3.9.0",
     require: Annotated[
@@ -158,7 +178,17 @@ def stages(
     with _failures(out):
         required = _one_of("--require", require, tuple(_REQUIRED))
         asked = _Asked.checked(
-            checkpoint, None, subjects, dtype, device, base, layers, None, seed, threads
+            checkpoint,
+            None,
+            subjects,
+            dtype,
+            attention,
+            device,
+            base,
+            layers,
+            None,
+            seed,
+            threads,
         )
         passed = _stages(asked, out, _REQUIRED[required])
     raise typer.Exit(0 if passed else 1)
@@ -170,6 +200,7 @@ def plan(
     contexts: Contexts = "1k,2k,4k",
     subjects: Subjects = "fork,stock",
     dtype: Dtype = "float32",
+    attention: Attention = "eager",
     device: Device = "cpu",
     base: BaseName = "v3.9.0",
     layers: Layers = None,
@@ -187,7 +218,17 @@ def plan(
     """
     with _failures():
         asked = _Asked.checked(
-            checkpoint, contexts, subjects, dtype, device, base, layers, memory, seed, threads
+            checkpoint,
+            contexts,
+            subjects,
+            dtype,
+            attention,
+            device,
+            base,
+            layers,
+            memory,
+            seed,
+            threads,
         )
         fits = _plan(asked)
     raise typer.Exit(0 if fits else 1)
@@ -199,6 +240,7 @@ def faults(
     out: Out,
     contexts: Contexts = "1k,2k,4k",
     dtype: Dtype = "float32",
+    attention: Attention = "eager",
     device: Device = "cpu",
     base: BaseName = "v3.9.0",
     only: Annotated[
@@ -228,7 +270,17 @@ def faults(
     """
     with _failures(out):
         asked = _Asked.checked(
-            checkpoint, contexts, "fork", dtype, device, base, layers, memory, seed, threads
+            checkpoint,
+            contexts,
+            "fork",
+            dtype,
+            attention,
+            device,
+            base,
+            layers,
+            memory,
+            seed,
+            threads,
         )
         names = () if only is None else _split("--only", only)
         passed = _faults(asked, out, names, effects)
@@ -314,6 +366,7 @@ class _Asked:
     contexts: tuple[int, ...] | None
     subjects: tuple[str, ...]
     dtypes: tuple[str, ...]
+    attention: str
     device: str
     base: str
     layers: int | None
@@ -328,6 +381,7 @@ class _Asked:
         contexts: str | None,
         subjects: str,
         dtype: str,
+        attention: str,
         device: str,
         base: str,
         layers: int | None,
@@ -343,6 +397,7 @@ class _Asked:
             contexts=None if contexts is None else parse_contexts(contexts),
             subjects=_split("--subjects", subjects),
             dtypes=tuple(_one_of("--dtype", name, _DTYPES) for name in _split("--dtype", dtype)),
+            attention=_one_of("--attention", attention, _ATTENTIONS),
             device=device,
             base=base,
             layers=layers,
@@ -384,6 +439,7 @@ def _resolve(asked: _Asked, console: "Console") -> "Request":
         trees=trees,
         contexts=contexts,
         dtypes=asked.dtypes,  # type: ignore[arg-type]  # checked against _DTYPES
+        attention=asked.attention,  # type: ignore[arg-type]  # checked against _ATTENTIONS
         device=asked.device,
         base=base,
         prompt=build_prompt(found, contexts[-1], asked.seed),
@@ -522,7 +578,10 @@ def _plan(asked: _Asked) -> bool:
         plans = []
         for dtype in request.dtypes:
             machine = measure_machine(request.memory_bytes, dtype, request.device)
-            plans += [(dtype, plan_case(request, dtype, n, machine)) for n in request.contexts]
+            plans += [
+                (dtype, plan_case(request, dtype, context, machine, request.attention))
+                for context in request.contexts
+            ]
     print_plans(plans, len(request.trees), request.memory_bytes)
     return all(plan.refusal is None for _, plan in plans)
 

@@ -17,7 +17,7 @@ from validation.execution.alarm_grid import SMALL_FAULTS, Setting, Situation
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.clean import Bench, kinds_at, run_chunks, run_clean
 from validation.execution.floors import linear, measure_floors
-from validation.execution.jobs import ReferenceJob, SubjectJob
+from validation.execution.jobs import Forward, ReferenceJob, SubjectJob
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.floor_rules import alternative_floors
 from validation.judgement.metrics import PositionMetrics, Stream, stream_metrics
@@ -76,6 +76,7 @@ def _set_up(
     fields = {
         "checkpoint": checkpoint,
         "dtype": situation.dtype,
+        "attention": EAGER,
         "device": "cpu",
         "forwards": (),
         "chunk": _CHUNK,
@@ -93,7 +94,9 @@ def _set_up(
 
     reference = load_reference(checkpoint, getattr(torch, situation.dtype), "cpu")
     eager = final_hidden(reference, tokens, EAGER, lambda *_: None)
-    itself = measure_floors(reference, eager, tokens, reference_job, lambda _: None)
+    n_tokens = situation.context
+    forward = Forward(context=n_tokens, prefill=n_tokens, eager_prefill=n_tokens)
+    itself = measure_floors(reference, eager, tokens, forward, reference_job, lambda _: None)
     expected = Stream(eager, linear(reference.lm_head.weight))
     return Bench(job, reference, load_subject(job), tokens), expected, itself
 

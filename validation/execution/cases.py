@@ -11,11 +11,10 @@ from packaging.version import Version
 from transformer_lens_fork.bases import REPOSITORY, Base
 from transformer_lens_fork.errors import InputError
 from validation.execution.arithmetic import describe_arithmetic, installed_packages
-from validation.execution.jobs import DtypeName
+from validation.execution.jobs import AttentionName, DtypeName
 from validation.models.checkpoints import Checkpoint
 from validation.models.hashing import files_sha256
 from validation.models.prompts import Prompt
-from validation.models.reference import EAGER, SDPA
 from validation.models.trees import STOCK, Tree
 
 _CHUNK_LOGITS = 2**25
@@ -35,6 +34,7 @@ class Request:
         trees: the subjects, in the order in which they are shown.
         contexts: tokens of context, ascending.
         dtypes: of weights and activations.
+        attention: of the reference, and of every tree that has it.
         device: `cpu`, `cuda` or `cuda:N`.
         base: the release that `fork` and `stock` stand for.
         prompt: at least as many tokens as the largest context.
@@ -47,6 +47,7 @@ class Request:
     trees: tuple[Tree, ...]
     contexts: tuple[int, ...]
     dtypes: tuple[DtypeName, ...]
+    attention: AttentionName
     device: str
     base: Base
     prompt: Prompt
@@ -133,7 +134,7 @@ def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
         "prefill": case.prefill,
         "n_layers": request.checkpoint.shape.layers,
         "n_ctx": request.n_ctx(case.tree),
-        "attention": [EAGER, SDPA],
+        "attention": [request.attention, case.tree.attention(request.attention)],
         "chunk": request.chunk,
         "seed": request.seed,
         "harness": surroundings.harness_sha256,

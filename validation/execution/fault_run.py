@@ -217,7 +217,7 @@ def _chunks(request: Request) -> dict[tuple[str, int], bool]:
     for dtype in request.dtypes:
         machine = measure_machine(request.memory_bytes, dtype, request.device)
         for context in request.contexts:
-            plan = plan_case(request, dtype, context, machine)
+            plan = plan_case(request, dtype, context, machine, request.attention)
             chunks[dtype, context] = not plan.is_whole
     return chunks
 

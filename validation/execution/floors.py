@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from validation.execution.jobs import ReferenceJob
+from validation.execution.jobs import Forward, ReferenceJob
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Head, Stream, stream_errors
-from validation.models.reference import SDPA, OnLayer, final_hidden
+from validation.models.reference import EAGER, SDPA, OnLayer, final_hidden
 from validation.models.reordering import permuted_channels, plain_rope
 
 KERNEL_FLOOR = "sdpa against eager"
@@ -22,40 +22,47 @@ _PLAIN_TOKENS = 4096
 
 def measure_floors(
     model: Any,
-    eager: Float[Tensor, "pos d_model"],
+    compared: Float[Tensor, "pos d_model"],
     tokens: Int[Tensor, "1 pos"],
+    forward: Forward,
     job: ReferenceJob,
     told: Callable[[str], OnLayer | None],
 ) -> ReferenceMetrics:
-    """The floors and the power at one context, all from `sdpa`, whose memory is linear in it.
+    """The floors and the power at one context, with no forward that takes more memory than planned.
 
     Args:
         model: from `load_reference`; the same again when this returns.
-        eager: the reference's final hidden states as they are compared with subjects.
+        compared: the reference's final hidden states, of `job.attention`, as subjects are compared
+            with them.
         tokens: token ids.
+        forward: how the context is run.
         job: what the worker runs.
         told: given what begins, returns who is told of its layers.
     """
     n_tokens = tokens.shape[1]
 
-    def sdpa(what: str, stop: int) -> Float[Tensor, "pos d_model"]:
+    def run(attention: str, what: str, stop: int) -> Float[Tensor, "pos d_model"]:
         on_layer = told(f"{n_tokens} {what}") or (lambda *_: None)
-        return final_hidden(model, tokens[:, :stop], SDPA, on_layer)
+        prefill = forward.eager_prefill if attention == EAGER else None
+        return final_hidden(model, tokens[:, :stop], attention, on_layer, prefill)
 
     head = linear(model.lm_head.weight)
-    streams = {"eager": Stream(eager, head), "sdpa": Stream(sdpa(SDPA, n_tokens), head)}
+    other = EAGER if job.attention == SDPA else SDPA
+    # The first is the one whose bits are kept.
+    streams: dict[str, Stream] = {job.attention: Stream(compared, head)}
+    streams[other] = Stream(run(other, f"floor, {other}", n_tokens), head)
     with plain_rope(model, job.rope_theta):
         # Whole chunks: the heads of a pair are always fed the same shape.
         stop = min(n_tokens, max(job.chunk, _PLAIN_TOKENS // job.chunk * job.chunk))
-        streams["plain"] = Stream(sdpa("plain RoPE", stop), head)
+        streams["plain"] = Stream(run(SDPA, "floor, plain RoPE", stop), head)
     with permuted_channels(model, job.seed):
-        permuted = sdpa("permuted", n_tokens)
+        permuted = run(SDPA, "floor, permuted", n_tokens)
         permuted_head = linear(model.lm_head.weight.detach().clone())
     streams["permuted"] = Stream(permuted, permuted_head)
     pairs = {
-        KERNEL_FLOOR: ("eager", "sdpa"),
-        CHANNEL_FLOOR: ("sdpa", "permuted"),
-        "plain": ("sdpa", "plain"),
+        KERNEL_FLOOR: (EAGER, SDPA),
+        CHANNEL_FLOOR: (SDPA, "permuted"),
+        "plain": (SDPA, "plain"),
     }
     errors, bits = stream_errors(streams, pairs, job.chunk)
     plain = errors.pop("plain")

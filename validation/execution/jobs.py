@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
+AttentionName = Literal["eager", "sdpa"]
 DeviceName = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
 
@@ -19,10 +20,13 @@ class Forward(_Message):
     Attributes:
         context: tokens.
         prefill: tokens a forward; fewer than `context` go through the KV cache in turn.
+        eager_prefill: the same of the reference's eager attention, where that is not what is
+            compared but what the floor is measured with.
     """
 
     context: int
     prefill: int
+    eager_prefill: int
 
 
 class Job(_Message):
@@ -31,6 +35,7 @@ class Job(_Message):
     Attributes:
         checkpoint: folder with `config.json` and safetensors.
         dtype: of weights and activations.
+        attention: the implementation that runs: the reference's, and a tree's own of that name.
         device: where the model runs.
         forwards: the contexts, in this order.
         chunk: positions whose logits are compared at a time.
@@ -43,6 +48,7 @@ class Job(_Message):
 
     checkpoint: Path
     dtype: DtypeName
+    attention: AttentionName
     device: DeviceName
     forwards: tuple[Forward, ...]
     chunk: int

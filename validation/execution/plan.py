@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from validation.execution.cases import Request
-from validation.execution.jobs import DtypeName
+from validation.execution.jobs import AttentionName, DtypeName
 from validation.models.shapes import Shape
 
 _SCORES_BYTES = 2**30
@@ -53,7 +53,9 @@ class CasePlan:
 
     Attributes:
         context: tokens.
-        prefill: tokens a forward; the context itself if it goes through in one.
+        prefill: tokens a forward of the subject; the context itself if it goes through in one.
+        reference_prefill: the same of the reference, where it is compared with subjects.
+        eager_prefill: the same of eager attention, of which the floor is measured.
         reference_bytes: predicted peak memory of the reference's process.
         subject_bytes: of a subject's process.
         reference_seconds: predicted time of the reference and its floors.
@@ -63,6 +65,8 @@ class CasePlan:
 
     context: int
     prefill: int
+    reference_prefill: int
+    eager_prefill: int
     reference_bytes: int
     subject_bytes: int
     reference_seconds: float
@@ -138,40 +142,51 @@ def measure_machine(memory_bytes: int, dtype: DtypeName, device: str) -> Machine
     )
 
 
-def plan_case(request: Request, dtype: DtypeName, context: int, machine: Machine) -> CasePlan:
-    """One forward if that fits, else the largest chunks that do, with 1 GiB of scores at most."""
+def plan_case(
+    request: Request,
+    dtype: DtypeName,
+    context: int,
+    machine: Machine,
+    attention: AttentionName,
+) -> CasePlan:
+    """What a subject with this attention needs beside the reference with the request's.
+
+    Eager attention takes all tokens in one forward if that fits, else the largest chunks that do,
+    with 1 GiB of scores at most. The memory of sdpa is linear in the context: all in one forward.
+    """
     shape = request.checkpoint.shape
     size = 2 if dtype != "float32" else 4
     limit = machine.memory_bytes
 
     def needs(prefill: int) -> tuple[int, int]:
-        reference, subject = (
-            _peak_bytes(who, shape, size, context, prefill, request.chunk)
-            for who in ("reference", "subject")
+        subject_prefill = prefill if attention == "eager" else None
+        return (
+            _peak_bytes("reference", shape, size, context, prefill, request.chunk),
+            _peak_bytes("subject", shape, size, context, subject_prefill, request.chunk),
         )
-        return reference, subject
 
-    prefill = context
+    eager_prefill = context
     if max(needs(context)) > limit:
-        prefill = _MIN_PREFILL
-        while _may_double(prefill, context, shape, size) and max(needs(2 * prefill)) <= limit:
-            prefill *= 2
-    reference_bytes, subject_bytes = needs(prefill)
+        eager_prefill = _MIN_PREFILL
+        while _may_double(eager_prefill, context, shape, size) and (
+            max(needs(2 * eager_prefill)) <= limit
+        ):
+            eager_prefill *= 2
+    reference_bytes, subject_bytes = needs(eager_prefill)
     least = max(reference_bytes, subject_bytes)
-    seconds = {
-        who: _seconds(who, shape, size, context, prefill, machine)
-        for who in ("reference", "subject")
-    }
+    subject_prefill = eager_prefill if attention == "eager" else None
     return CasePlan(
         context=context,
-        prefill=prefill,
+        prefill=subject_prefill or context,
+        reference_prefill=eager_prefill if request.attention == "eager" else context,
+        eager_prefill=eager_prefill,
         reference_bytes=reference_bytes,
         subject_bytes=subject_bytes,
-        reference_seconds=seconds["reference"],
-        subject_seconds=seconds["subject"],
+        reference_seconds=_seconds("reference", shape, size, context, eager_prefill, machine),
+        subject_seconds=_seconds("subject", shape, size, context, subject_prefill, machine),
         refusal=None
         if least <= limit
-        else f"{context} tokens need {least / 2**30:.1f} GiB even {prefill} at a time, "
+        else f"{context} tokens need {least / 2**30:.1f} GiB even {eager_prefill} at a time, "
         f"{limit / 2**30:.1f} GiB may be taken (--memory)",
     )
 
@@ -181,12 +196,20 @@ def _may_double(prefill: int, context: int, shape: Shape, size: int) -> bool:
     return doubled < context and shape.heads * doubled * context * size <= _SCORES_BYTES
 
 
-def _peak_bytes(who: str, shape: Shape, size: int, context: int, prefill: int, chunk: int) -> int:
-    """Of the forward, or of comparing the logits, whichever is more."""
+def _peak_bytes(
+    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None, chunk: int
+) -> int:
+    """Of the forward, or of comparing the logits, whichever is more.
+
+    Without eager attention there is one forward of all tokens through sdpa.
+    """
     held = _PROCESS_BYTES[who] + size * _parameters(who, shape)
     kv_bytes = 2 * size * context * shape.kv_heads * shape.head_dim
     hidden_bytes = size * context * shape.hidden
+    prefill = eager_prefill or context
     scores = _SCORE_COPIES[who, size] * size * shape.heads * prefill * context
+    if eager_prefill is None:
+        scores = 0.0
     channels = 6 * shape.hidden + 3 * shape.intermediate + 6 * shape.heads * shape.head_dim
     activations = size * prefill * channels
     # Keys and values are repeated for every head, rotated and concatenated.
@@ -211,10 +234,10 @@ def _parameters(who: str, shape: Shape) -> int:
 
 
 def _seconds(
-    who: str, shape: Shape, size: int, context: int, prefill: int, machine: Machine
+    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None, machine: Machine
 ) -> float:
     """Of the forwards and the comparison; sdpa moves no scores."""
-    is_whole = prefill >= context
+    is_whole = (eager_prefill or context) >= context
     # A chunk sees only the keys so far: half of all scores.
     scores = shape.layers * shape.heads * context**2 * (1 if is_whole else 0.5)
     linear = 2 * context * shape.layers * shape.layer_parameters
@@ -224,9 +247,12 @@ def _seconds(
     eager = products / machine.flops + (
         _SCORE_PASSES[who] * scores * size / machine.bytes_per_second
     )
+    # sdpa leaves out the half of the scores that the mask hides.
+    half = 0.5 if is_whole else 1.0
+    sdpa = (linear + 4 * half * scores * shape.head_dim) / machine.flops
     if who == "subject":
-        return eager + (2 * logits) / machine.flops + 20 * moved / machine.bytes_per_second
-    sdpa = (linear + 2 * scores * shape.head_dim) / machine.flops
+        forward = sdpa if eager_prefill is None else eager
+        return forward + (2 * logits) / machine.flops + 20 * moved / machine.bytes_per_second
     floors = 2.5 * sdpa + 4 * logits / machine.flops + 30 * moved / machine.bytes_per_second
     return eager + floors
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from validation.execution.floors import measure_floors
-from validation.execution.jobs import ReferenceJob
+from validation.execution.jobs import Forward, ReferenceJob
 from validation.execution.probe_files import (
     CHUNKS,
     FINAL,
@@ -50,7 +50,7 @@ def probe_reference(model: Any, tokens: Int[Tensor, "1 pos"], job: ReferenceJob)
         ValueError: the floor's logits are not finite.
     """
     files = ProbeFiles.of_reference(job.scratch)
-    model.set_attn_implementation(EAGER)
+    model.set_attn_implementation(job.attention)
     with torch.no_grad():
         _probe_rope(model, files, job.seed)
         with _layer_inputs(model, _writer(files, WHOLE)):
@@ -58,9 +58,12 @@ def probe_reference(model: Any, tokens: Int[Tensor, "1 pos"], job: ReferenceJob)
         files.write(FINAL, {"hidden": final})
         _probe_chunks(model, tokens, files)
         _probe_padded(model, PaddedBatch.of(tokens), files)
-        model.set_attn_implementation(SDPA)
+        model.set_attn_implementation(SDPA if job.attention == EAGER else EAGER)
         _probe_layer_floor(model, tokens, files)
-    measure_floors(model, final, tokens, job, lambda *_: None).save(files.metrics_path(FLOOR))
+    n_tokens = tokens.shape[1]
+    forward = Forward(context=n_tokens, prefill=n_tokens, eager_prefill=n_tokens)
+    floors = measure_floors(model, final, tokens, forward, job, lambda *_: None)
+    floors.save(files.metrics_path(FLOOR))
 
 
 def _probe_rope(model: Any, files: ProbeFiles, seed: int) -> None:
@@ -115,16 +118,16 @@ def _probe_padded(model: Any, batch: PaddedBatch, files: ProbeFiles) -> None:
 
 
 def _probe_layer_floor(model: Any, tokens: Int[Tensor, "1 pos"], files: ProbeFiles) -> None:
-    """Each layer given the same input as in the eager forward, its attention in another order."""
+    """Each layer given the same input as in `WHOLE`, its attention in another order."""
     n_layers = len(model.model.layers)
     mean_square = torch.zeros(n_layers, tokens.shape[1], dtype=torch.float64)
 
     def compare(layer: int, hidden: _Hidden) -> _Hidden | None:
-        eager = files.rows(hidden_name(WHOLE, layer), "hidden")
+        compared = files.rows(hidden_name(WHOLE, layer), "hidden")
         if layer:
-            error = hidden[0].cpu().double() - eager.double()
+            error = hidden[0].cpu().double() - compared.double()
             mean_square[layer - 1] = error.square().mean(-1)
-        return eager.to(hidden.device)[None] if layer < n_layers else None
+        return compared.to(hidden.device)[None] if layer < n_layers else None
 
     with _layer_inputs(model, compare):
         model.model(tokens, use_cache=False)

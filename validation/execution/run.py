@@ -27,7 +27,6 @@ from validation.execution.processes import WorkerDied, run_worker
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Errors, PositionMetrics
 from validation.judgement.verdict import Judgement, Verdict, judge
-from validation.models.reference import EAGER
 from validation.models.trees import STOCK, Tree
 from validation.reporting.records import finite
 from validation.reporting.results import (
@@ -60,10 +59,11 @@ def run_cases(request: Request, store: ResultStore, watcher: Watcher) -> list[Re
     results = []
     for dtype in request.dtypes:
         machine = measure_machine(request.memory_bytes, dtype, request.device)
-        plans = [plan_case(request, dtype, context, machine) for context in request.contexts]
         pending: dict[Tree, list[CasePlan]] = {}
         for tree in request.trees:
-            for plan in plans:
+            attention = tree.attention(request.attention)
+            for context in request.contexts:
+                plan = plan_case(request, dtype, context, machine, attention)
                 case = Case(tree, dtype, plan.context, plan.prefill)
                 if result := store.finished(case_key(request, case, surroundings)):
                     watcher.result(result, is_new=False)
@@ -115,7 +115,9 @@ class _Batch:
         if not plans:
             return measured, ""
         theta = self.request.checkpoint.rope.theta
-        job = ReferenceJob.model_validate({**self._job_fields(plans), "rope_theta": theta})
+        fields = self._job_fields(plans, {plan.context: plan.reference_prefill for plan in plans})
+        own = {"attention": self.request.attention, "rope_theta": theta}
+        job = ReferenceJob.model_validate(fields | own)
         try:
             for event in run_worker(job, self._log("reference")):
                 if isinstance(event, Progress):
@@ -151,7 +153,8 @@ class _Batch:
                 yield self._result(tree, plan, Verdict.DIED, f"the worker {death}")
 
     def _subject_job(self, tree: Tree, plans: list[CasePlan]) -> SubjectJob:
-        fields = self._job_fields(plans) | {
+        fields = self._job_fields(plans, {plan.context: plan.prefill for plan in plans}) | {
+            "attention": tree.attention(self.request.attention),
             "tree": tree.path,
             "loads_itself": tree.loads_itself,
             "is_stock": tree.name == STOCK,
@@ -159,13 +162,21 @@ class _Batch:
         }
         return SubjectJob.model_validate(fields)
 
-    def _job_fields(self, plans: list[CasePlan]) -> dict[str, object]:
+    def _job_fields(self, plans: list[CasePlan], prefill: dict[int, int]) -> dict[str, object]:
         request = self.request
+        forwards = tuple(
+            Forward(
+                context=plan.context,
+                prefill=prefill[plan.context],
+                eager_prefill=plan.eager_prefill,
+            )
+            for plan in plans
+        )
         return {
             "checkpoint": request.checkpoint.path,
             "dtype": self.dtype,
             "device": request.device,
-            "forwards": tuple(Forward(context=p.context, prefill=p.prefill) for p in plans),
+            "forwards": forwards,
             "chunk": request.chunk,
             "threads": request.threads,
             "seed": request.seed,
@@ -203,7 +214,10 @@ class _Batch:
         **figures: object,
     ) -> Result:
         request = self.request
-        warning = (tree.warning,) if tree.warning else ()
+        warnings = [tree.warning] if tree.warning else []
+        attention = tree.attention(request.attention)
+        if attention != request.attention:
+            warnings.append(f"has {attention} attention only: the claim is the floor")
         return Result.model_validate(
             {
                 "subject": tree.name,
@@ -215,7 +229,7 @@ class _Batch:
                 "prefill": plan.prefill,
                 "verdict": verdict.name,
                 "reason": reason,
-                "notes": (*warning, *notes),
+                "notes": (*warnings, *notes),
                 "planned_peak_memory_bytes": plan.subject_bytes,
                 "planned_reference_peak_memory_bytes": plan.reference_bytes,
                 "provenance": self._provenance(tree, plan),
@@ -238,7 +252,7 @@ class _Batch:
             layers=request.checkpoint.shape.layers,
             prompt_sha256=request.prompt.sha256(plan.context),
             prompt_source=request.prompt.source,
-            reference_attention=EAGER,
+            reference_attention=request.attention,
             floor=f"{KERNEL_FLOOR}; {CHANNEL_FLOOR}",
             seed=request.seed,
             chunk=request.chunk,

@@ -97,7 +97,8 @@ class _Batch:
         np.save(self.scratch / "tokens.npy", self.request.prompt.tokens[: self._tokens])
         self.watcher.step(f"reference {self.dtype}, stages")
         theta = self.request.checkpoint.rope.theta
-        job = ReferenceJob.model_validate({**self._job_fields(), "rope_theta": theta})
+        own = {"attention": self.request.attention, "rope_theta": theta}
+        job = ReferenceJob.model_validate(self._job_fields() | own)
         trouble = self._run(job, "reference")
         for tree, provenance in pending.items():
             if trouble:
@@ -145,6 +146,7 @@ class _Batch:
 
     def _subject_job(self, tree: Tree) -> SubjectJob:
         fields = self._job_fields() | {
+            "attention": tree.attention(self.request.attention),
             "tree": tree.path,
             "loads_itself": tree.loads_itself,
             "is_stock": tree.name == STOCK,
@@ -184,6 +186,7 @@ class _Batch:
             base=self.request.base.name,
             checkpoint=self.request.checkpoint.name,
             dtype=self.dtype,
+            attention=self.request.attention,
             device=self.request.device,
             tokens=self._tokens,
             provenance=provenance,

@@ -63,7 +63,7 @@ def main(job_file: str) -> None:
 
 
 def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
-    from validation.models.reference import EAGER, final_hidden, load_reference
+    from validation.models.reference import final_hidden, load_reference
 
     model = load_reference(job.checkpoint, getattr(torch, job.dtype), job.device)
     weight = model.lm_head.weight.detach()
@@ -74,9 +74,9 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         probe_reference(model, _tokens(job, job.probe_tokens), job)
     for forward in job.forwards:
         tokens = _tokens(job, forward.context)
-        on_layer = _layers_to(reporter, f"{forward.context} {EAGER}")
+        on_layer = _layers_to(reporter, f"{forward.context} {job.attention}")
         with _Meter(job.device) as meter:
-            hidden = final_hidden(model, tokens, EAGER, on_layer, forward.prefill)
+            hidden = final_hidden(model, tokens, job.attention, on_layer, forward.prefill)
         # Under another name until whole: a later worker must not read half of it.
         path = reference_hidden_path(job.scratch, forward.context)
         save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
@@ -84,7 +84,7 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         # Holes that the forward left would be added to what the floors need.
         return_freed_memory()
         told = partial(_layers_to, reporter)
-        metrics = measure_floors(model, hidden, tokens, job, told)
+        metrics = measure_floors(model, hidden, tokens, forward, job, told)
         metrics.save(reference_metrics_path(job.scratch, forward.context))
         reporter.send(meter.measured(forward.context))
         del hidden

@@ -28,7 +28,7 @@ def load_reference(checkpoint: Path, dtype: torch.dtype, device: str) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint,
         dtype=dtype,
-        attn_implementation=EAGER,
+        attn_implementation=EAGER,  # until `final_hidden` or a probe sets another
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=False,

@@ -18,7 +18,8 @@ from torch import Tensor
 from validation.execution.accidents import exhausted
 from validation.execution.jobs import SubjectJob
 from validation.judgement.metrics import Head
-from validation.models.reference import OnLayer, reporting_layers
+from validation.models.reference import EAGER, OnLayer, reporting_layers
+from validation.models.trees import ATTENTION_FIELD
 
 
 class SubjectRefused(Exception):
@@ -100,18 +101,20 @@ def load_subject(job: SubjectJob) -> Subject:
     """Loads the checkpoint as the tree does; if it cannot, gives it the configuration.
 
     Raises:
-        SubjectRefused: neither is possible, or the tree is bound to load it by itself.
+        SubjectRefused: neither is possible, or the tree is bound to load it by itself, or has no
+            such attention.
         RuntimeError: there is no `transformer_lens` in the tree.
     """
     _import_from(job.tree)
     dtype = getattr(torch, job.dtype)
-    model, trouble = _load_by_itself(job, dtype)
+    options = _attention_options(job)
+    model, trouble = _load_by_itself(job, dtype, options)
     if trouble is None:
         return Subject(model.eval(), ("loaded with from_pretrained_no_processing",))
     if job.loads_itself:
         raise SubjectRefused(f"from_pretrained_no_processing {trouble}")
     del model
-    model, dropped = _load_explicitly(job, dtype)
+    model, dropped = _load_explicitly(job, dtype, options)
     notes = [f"given the configuration explicitly: from_pretrained_no_processing {trouble}"]
     if dropped:
         notes.append(f"this tree's configuration has no {', '.join(dropped)}")
@@ -128,13 +131,26 @@ def _import_from(tree: Path) -> None:
     spec.loader.exec_module(module)
 
 
-def _load_by_itself(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, str | None]:
+def _attention_options(job: SubjectJob) -> dict[str, str]:
+    """What the configuration is told about attention: nothing where the job asks for eager."""
+    from transformer_lens import HookedTransformerConfig
+
+    if job.attention == EAGER:
+        return {}
+    if ATTENTION_FIELD not in {field.name for field in fields(HookedTransformerConfig)}:
+        raise SubjectRefused(f"it has no {job.attention} attention")
+    return {ATTENTION_FIELD: job.attention}
+
+
+def _load_by_itself(
+    job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
+) -> tuple[Any, str | None]:
     """The model, and what is wrong with that way of loading it."""
     from transformer_lens import HookedTransformer
 
     try:
         model = HookedTransformer.from_pretrained_no_processing(
-            str(job.checkpoint), dtype=dtype, device=job.device
+            str(job.checkpoint), dtype=dtype, device=job.device, **options
         )
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
@@ -191,7 +207,9 @@ def _configuration(job: SubjectJob) -> dict[str, Any]:
     }
 
 
-def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str]]:
+def _load_explicitly(
+    job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
+) -> tuple[Any, list[str]]:
     """The model, and the fields of the configuration that the tree does not know."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions import convert_llama_weights
@@ -201,6 +219,7 @@ def _load_explicitly(job: SubjectJob, dtype: torch.dtype) -> tuple[Any, list[str
     wanted = _configuration(job)
     cfg = HookedTransformerConfig(
         **{name: value for name, value in wanted.items() if name in known},
+        **options,
         dtype=dtype,
         device=job.device,
     )

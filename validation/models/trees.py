@@ -9,11 +9,17 @@ from transformer_lens_fork.bases import Base
 from transformer_lens_fork.errors import InputError
 from transformer_lens_fork.sdist import pristine_tree
 from transformer_lens_fork.series import ensure_checkout, series_sha256
+from validation.execution.jobs import AttentionName
 from validation.models.refusals import reason, shown
 from validation.models.sources import PACKAGE, source_sha256
 
 FORK = "fork"
 STOCK = "stock"
+
+ATTENTION_FIELD = "attn_implementation"
+"""The field of `HookedTransformerConfig` that chooses the attention, where a tree has one."""
+
+_CONFIGURATIONS = ("config/hooked_transformer_config.py", "HookedTransformerConfig.py")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class Tree:
     def is_judged(self) -> bool:
         """Whether its verdict changes the exit status; the stock release is for comparison."""
         return self.name != STOCK
+
+    def attention(self, wanted: AttentionName) -> AttentionName:
+        """The attention it is run with: `wanted`, or eager if its models have no other."""
+        files = (self.path / PACKAGE / name for name in _CONFIGURATIONS)
+        has_choice = any(ATTENTION_FIELD in file.read_text() for file in files if file.is_file())
+        return wanted if has_choice else "eager"
 
 
 def resolve_tree(spec: str, base: Base, report: Callable[[str], None]) -> Tree:

@@ -119,7 +119,9 @@ def compose(results: list[Result], staged: list[StageResult] | None = None) -> R
 
 
 def arrange(results: Iterable[Result]) -> list[Result]:
-    """The results by checkpoint, base, device, dtype, context and subject; names as first seen.
+    """The results by checkpoint, base, attention, device, dtype, context and subject.
+
+    Names come as first seen.
 
     Where several look like the same case, such as a fork's before and after an edit, the subject's
     name gets what tells them apart.
@@ -127,7 +129,7 @@ def arrange(results: Iterable[Result]) -> list[Result]:
     results = list(results)
     subjects: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        key = (result.checkpoint, result.base, result.device, result.subject)
+        key = (*_names(result)[:-2], result.subject)
         subjects.setdefault(key, []).append(result)
     told = {r.provenance.case_key: r for group in subjects.values() for r in _told_apart(group)}
     results = [told[result.provenance.case_key] for result in results]
@@ -142,7 +144,8 @@ def arrange(results: Iterable[Result]) -> list[Result]:
 
 
 def _names(result: Result) -> tuple[str, ...]:
-    return result.checkpoint, result.base, result.device, result.dtype, result.subject
+    scope = result.checkpoint, result.base, result.attention, result.device
+    return (*scope, result.dtype, result.subject)
 
 
 def _told_apart(results: list[Result]) -> list[Result]:

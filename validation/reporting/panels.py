@@ -75,11 +75,11 @@ class Panel:
 
 def arrange_panels(results: list[Result]) -> list[Panel]:
     """The panels, in first-seen order."""
-    groups: dict[tuple[str, str, str, str], list[Result]] = {}
+    groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
-        key = (result.dtype, result.checkpoint, result.base, result.device)
-        groups.setdefault(key, []).append(result)
-    varying = [len({key[part] for key in groups}) > 1 for part in range(4)]
+        scope = result.checkpoint, result.base, result.attention, result.device
+        groups.setdefault((result.dtype, *scope), []).append(result)
+    varying = [len(set(names)) > 1 for names in zip(*groups, strict=True)]
     panels = []
     for key, group in groups.items():
         also = [name for name, varies in zip(key[1:], varying[1:], strict=True) if varies]

@@ -203,13 +203,19 @@ class Result(Record):
                 )
 
     @property
-    def case(self) -> tuple[str, str, str, str, str, int]:
+    def attention(self) -> str:
+        """The reference's implementation of attention."""
+        return self.provenance.reference_attention
+
+    @property
+    def case(self) -> tuple[str | int, ...]:
         """What was compared, whatever it was measured with."""
         return (
             self.subject,
             self.base,
             self.checkpoint,
             self.dtype,
+            self.attention,
             self.device,
             self.context,
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
+from validation.execution.jobs import AttentionName
 from validation.judgement.graft import Graft, LogitError
 from validation.judgement.stages import Stage, StageRecord
 from validation.judgement.tally import Place
@@ -149,14 +150,15 @@ class StageProvenance(Record):
 class StageResult(Record):
     """One subject at one dtype.
 
-    `stages` is empty and `graft` None if the subject was refused or its worker died; then
-    `departure` says so.
+    `attention` is the reference's. `stages` is empty and `graft` None if the subject was refused or
+    its worker died; then `departure` says so.
     """
 
     subject: str
     base: str
     checkpoint: str
     dtype: str
+    attention: AttentionName = "eager"
     device: str
     tokens: Annotated[int, Field(ge=1)]
     departure: str
@@ -166,9 +168,16 @@ class StageResult(Record):
     provenance: StageProvenance
 
     @property
-    def case(self) -> tuple[str, str, str, str, str]:
+    def case(self) -> tuple[str, ...]:
         """What was probed, whatever it was measured with."""
-        return (self.subject, self.base, self.checkpoint, self.dtype, self.device)
+        return (
+            self.subject,
+            self.base,
+            self.checkpoint,
+            self.dtype,
+            self.attention,
+            self.device,
+        )
 
     @property
     def first_stage(self) -> str | None:

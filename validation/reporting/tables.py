@@ -16,7 +16,7 @@ from validation.reporting.wording import (
     tokens,
 )
 
-_SCOPE = ("checkpoint", "base", "device")
+_SCOPE = ("checkpoint", "base", "attention", "device")
 """What is the same for all results of most folders."""
 
 
@@ -51,7 +51,7 @@ class Table:
 
 
 def varying_scope(results: Iterable[Result]) -> tuple[str, ...]:
-    """Which of checkpoint, base and device are not the same for all results."""
+    """Which of checkpoint, base, attention and device are not the same for all results."""
     results = list(results)
     return tuple(name for name in _SCOPE if len({getattr(r, name) for r in results}) > 1)
 

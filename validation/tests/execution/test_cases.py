@@ -36,6 +36,7 @@ REQUEST = Request(
     trees=(TREE,),
     contexts=(64, 128),
     dtypes=("float32",),
+    attention="eager",
     device="cpu",
     base=get_base("v3.9.0"),
     prompt=Prompt(np.arange(128), "counting"),

@@ -39,7 +39,7 @@ def test_what_fits(shape: Shape, context: int, memory: float, is_whole: bool, fi
     request = replace(
         REQUEST, checkpoint=replace(REQUEST.checkpoint, shape=shape), contexts=(context,)
     )
-    plan = plan_case(request, "float32", context, machine(memory))
+    plan = plan_case(request, "float32", context, machine(memory), "eager")
     assert plan.is_whole == is_whole
     assert (plan.refusal is None) == fits
     if fits:
@@ -53,13 +53,33 @@ def test_more_memory_never_means_smaller_chunks() -> None:
     request = replace(
         REQUEST, checkpoint=replace(REQUEST.checkpoint, shape=SMOLLM2), contexts=(65536,)
     )
-    prefills = [plan_case(request, "float32", 65536, machine(m)).prefill for m in (2, 4, 8, 200)]
+    prefills = [
+        plan_case(request, "float32", 65536, machine(m), "eager").prefill for m in (2, 4, 8, 200)
+    ]
     assert prefills == sorted(prefills)
     assert prefills[0] < prefills[-1]
     half, single = (
-        plan_case(request, dtype, 65536, machine(8)) for dtype in ("bfloat16", "float32")
+        plan_case(request, dtype, 65536, machine(8), "eager") for dtype in ("bfloat16", "float32")
     )
     assert half.subject_bytes <= single.subject_bytes
+
+
+def test_fused_attention_takes_all_tokens_at_once() -> None:
+    """Eager attention still goes in chunks: the floor's, and of a tree without sdpa."""
+    request = replace(
+        REQUEST,
+        checkpoint=replace(REQUEST.checkpoint, shape=SMOLLM2),
+        contexts=(65536,),
+        attention="sdpa",
+    )
+    fused, eager = (
+        plan_case(request, "float32", 65536, machine(8), attention)
+        for attention in ("sdpa", "eager")
+    )
+    assert fused.refusal is None
+    assert fused.prefill == fused.reference_prefill == eager.reference_prefill == 65536
+    assert fused.eager_prefill == eager.eager_prefill == eager.prefill < 65536
+    assert fused.subject_bytes < eager.subject_bytes
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
