@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from validation.judgement.metrics import Errors
 
@@ -161,14 +162,24 @@ def _interval(ratios: NDArray[np.float64]) -> tuple[float, float] | None:
 
 
 def _fit_slope(bins: list[Bin], resampled: NDArray[np.float64]) -> Slope | None:
-    """Least squares over the bins; None without three bins whose ratio has a logarithm."""
+    """Least squares over the bins; None without three bins whose ratio has a logarithm.
+
+    Each end of the interval is the farther one of two: the bootstrap's, which knows how far chance
+    moves the bins, and the regression's own (Student's t of the residuals), which knows how far the
+    bins are from any power law. A ratio that rises over the first hundred positions and is level
+    from there on has a slope to the first and none to the second.
+    """
     usable = np.array([bool(bin_.ratio) for bin_ in bins]) & (resampled > 0).all(axis=0)
     if usable.sum() < 3:
         return None
     x = np.log([bin_.centre for bin_ in bins])[usable]
     x -= x.mean()
     weights = x / (x @ x)
-    measured = np.array([bin_.ratio or np.nan for bin_ in bins])[usable]
-    value = float(np.log(measured) @ weights)
-    low, high = np.percentile(np.log(resampled[:, usable]) @ weights, _PERCENTILES)
-    return Slope(value, float(low), float(high))
+    measured = np.log([bin_.ratio or np.nan for bin_ in bins])[usable]
+    value = float(measured @ weights)
+    ends = np.percentile(np.log(resampled[:, usable]) @ weights, _PERCENTILES)
+    freedom = len(x) - 2
+    residuals = measured - measured.mean() - value * x
+    error = np.sqrt(residuals @ residuals / freedom / (x @ x))
+    fitted = value + error * t.ppf(np.array(_PERCENTILES) / 100, freedom)
+    return Slope(value, float(min(ends[0], fitted[0])), float(max(ends[1], fitted[1])))

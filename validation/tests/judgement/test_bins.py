@@ -45,6 +45,20 @@ def test_slope_finds_a_planted_growth(power: float) -> None:
         assert bin_.ratio_interval[0] <= bin_.ratio <= bin_.ratio_interval[1]
 
 
+def test_a_step_is_no_growth() -> None:
+    """A kernel that is nearer to the reference over its first tokens alone: no power law."""
+    step = np.where(np.arange(512) < 64, 0.5, 1.1)
+    floor = floor_metrics(512).pooled
+    _, slope = bin_errors(subject_metrics(512, scale=step), floor)
+    assert slope is not None
+    assert slope.value > 0.1
+    assert slope.low < 0.1
+    growth = (np.arange(512) + 1.0) ** slope.value / 8
+    _, power_law = bin_errors(subject_metrics(512, scale=growth), floor)
+    assert power_law is not None
+    assert power_law.low > 0.1
+
+
 def test_slope_needs_three_bins() -> None:
     """Two points always lie on a line."""
     assert bin_errors(subject_metrics(80), floor_metrics(80).pooled)[1] is None
