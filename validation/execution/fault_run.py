@@ -188,15 +188,15 @@ def _by_name(results: list[_R]) -> dict[str, list[_R]]:
     return by_name
 
 
-def present_needs(dtype: str, *, is_chunked: bool) -> frozenset[Need]:
+def present_needs(dtype: str, attention: str, *, is_chunked: bool) -> frozenset[Need]:
     """What faults find in a case; none is padded."""
-    return needs_met_by(dtype) | ({Need.CHUNKS} if is_chunked else frozenset())
+    return needs_met_by(dtype, attention) | ({Need.CHUNKS} if is_chunked else frozenset())
 
 
-def is_visible_in_stages(fault: Fault, dtype: str) -> bool:
-    """Whether the probes have what the fault needs: all but for its dtype."""
+def is_visible_in_stages(fault: Fault, dtype: str, attention: str) -> bool:
+    """Whether the probes have what the fault needs: all but for its dtype and attention."""
     probed = frozenset({Need.CHUNKS, Need.PADDING, Need.BOUNDARY})
-    return fault.is_visible(POSITIONS, needs_met_by(dtype) | probed)
+    return fault.is_visible(POSITIONS, needs_met_by(dtype, attention) | probed)
 
 
 def is_accident(result: Result) -> bool:
@@ -224,7 +224,7 @@ def _chunks(request: Request) -> dict[tuple[str, int], bool]:
 
 def _is_run(fault: Fault, request: Request, chunks: dict[tuple[str, int], bool]) -> bool:
     return fault.equivalent is not None or any(
-        fault.is_visible(context, present_needs(dtype, is_chunked=is_chunked))
+        fault.is_visible(context, present_needs(dtype, request.attention, is_chunked=is_chunked))
         for (dtype, context), is_chunked in chunks.items()
     )
 

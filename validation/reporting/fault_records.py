@@ -136,7 +136,8 @@ def _case(result: Result) -> tuple[str, int]:
 def _record(
     fault: Fault, sound: Result, result: Result | None, first_stage: str | None
 ) -> FaultRecord:
-    present = present_needs(sound.dtype, is_chunked=sound.prefill < sound.context)
+    is_chunked = sound.prefill < sound.context
+    present = present_needs(sound.dtype, sound.attention, is_chunked=is_chunked)
     is_visible = fault.is_visible(sound.context, present)
     outcome = judge_fault(
         fault,
@@ -155,7 +156,7 @@ def _record(
             "dtype": sound.dtype,
             "context": sound.context,
             "is_visible": is_visible,
-            "is_visible_in_stages": is_visible_in_stages(fault, sound.dtype),
+            "is_visible_in_stages": is_visible_in_stages(fault, sound.dtype, sound.attention),
             "first_stage": first_stage,
             "verdict": result.verdict if result else None,
             "reason": result.reason if result else why_hidden(fault),

@@ -26,6 +26,8 @@ class Need(Enum):
     NOT_BFLOAT16 = "another dtype than bfloat16"
     NOT_FLOAT16 = "another dtype than float16"
     BOUNDARY = "a wavelength exactly on a boundary of the bands"
+    EAGER = "eager attention"
+    FUSED = "fused attention"
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class Fault:
         return self.equivalent is None and context > self.hidden_up_to and self.needs <= present
 
 
-def needs_met_by(dtype: str) -> frozenset[Need]:
-    """What a fault finds wherever weights and activations are of `dtype`."""
+def needs_met_by(dtype: str, attention: str) -> frozenset[Need]:
+    """What a fault finds wherever weights and activations are of `dtype`, and `attention` runs."""
     met = {
         Need.HALF: dtype != "float32",
         Need.NOT_BFLOAT16: dtype != "bfloat16",
         Need.NOT_FLOAT16: dtype != "float16",
+        Need.EAGER: attention == "eager",
+        Need.FUSED: attention == "sdpa",
     }
     return frozenset(need for need, is_met in met.items() if is_met)
 

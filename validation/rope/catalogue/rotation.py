@@ -1,6 +1,6 @@
 """Mistakes in how queries and keys are rotated and meet."""
 
-from validation.rope.faults import GROUPED_ATTENTION, Fault, in_family
+from validation.rope.faults import GROUPED_ATTENTION, Fault, Need, in_family
 
 _FLIP_LAYOUT = "if self.cfg.rotary_adjacent_pairs:\n            rot_x"
 _TABLE_LAYOUT = "if self.cfg.rotary_adjacent_pairs:\n            angles"
@@ -12,9 +12,15 @@ _INV_FREQ = "inv_freq.to(device)[None, :]"
 _QUERIES = "self.apply_rotary(q, kv_cache_pos_offset, attention_mask)"
 _KEYS = "self.apply_rotary(k, 0, attention_mask)"
 _ROTATED = "q = self.hook_rot_q("
-_REPEATED_KEYS = "k = torch.repeat_interleave(k, dim=2, repeats=self.repeat_kv_heads)"
-_REPEATED_VALUES = "v = torch.repeat_interleave(v, dim=2, repeats=self.repeat_kv_heads)"
+_REPEATED_KEYS = "k = self._repeat_for_each_query_head(k)"
+_REPEATED_VALUES = "v = self._repeat_for_each_query_head(v)"
 _TILED = ".repeat(1, 1, self.repeat_kv_heads, 1)"
+_FUSED_KEYS = "            k.transpose(1, 2),\n"
+_FUSED_VALUES = "            v.transpose(1, 2),\n"
+_FUSED_SCALE = "scaling=float(1 / self.attn_scale)"
+_FUSED_TILED = ".repeat(1, 1, q.size(2) // k.size(2), 1)"
+_EAGER = frozenset({Need.EAGER})
+_FUSED = frozenset({Need.FUSED})
 _SCALE = " * (1 / self.attn_scale)"
 
 
@@ -138,18 +144,36 @@ ROTATION = (
             "Keys and values are tiled over the heads, not repeated: queries meet others' keys.",
             ((_REPEATED_KEYS, f"k = k{_TILED}"), (_REPEATED_VALUES, f"v = v{_TILED}")),
             GROUPED_ATTENTION,
+            needs=_EAGER,
         ),
         Fault(
             "key-heads-tiled",
             "Keys, not values, are tiled over the heads.",
             ((_REPEATED_KEYS, f"k = k{_TILED}"),),
             GROUPED_ATTENTION,
+            needs=_EAGER,
         ),
         Fault(
             "key-heads-rolled",
             "Every group of queries meets the next group's keys.",
             ((_REPEATED_KEYS, f"{_REPEATED_KEYS}.roll(1, dims=2)"),),
             GROUPED_ATTENTION,
+            needs=_EAGER,
+        ),
+        Fault(
+            "fused-kv-heads-tiled",
+            "Fused attention is given keys and values tiled over the heads.",
+            (
+                (_FUSED_KEYS, _FUSED_KEYS.replace("k.", f"k{_FUSED_TILED}.")),
+                (_FUSED_VALUES, _FUSED_VALUES.replace("v.", f"v{_FUSED_TILED}.")),
+            ),
+            needs=_FUSED,
+        ),
+        Fault(
+            "fused-key-heads-rolled",
+            "In fused attention every group of queries meets the next group's keys.",
+            ((_FUSED_KEYS, _FUSED_KEYS.replace("k.", "k.roll(1, dims=2).")),),
+            needs=_FUSED,
         ),
     ),
     *in_family(
@@ -158,11 +182,25 @@ ROTATION = (
             "scale-missing",
             "Scores are not divided by sqrt(head_dim).",
             ((_SCALE, ""),),
+            needs=_EAGER,
         ),
         Fault(
             "scale-of-d-model",
             "Scores are divided by sqrt(d_model).",
             ((_SCALE, " / math.sqrt(self.cfg.d_model)"),),
+            needs=_EAGER,
+        ),
+        Fault(
+            "fused-scale-missing",
+            "Fused attention does not divide scores by sqrt(head_dim).",
+            ((_FUSED_SCALE, "scaling=1.0"),),
+            needs=_FUSED,
+        ),
+        Fault(
+            "fused-scale-of-d-model",
+            "Fused attention divides scores by sqrt(d_model).",
+            ((_FUSED_SCALE, "scaling=1 / math.sqrt(self.cfg.d_model)"),),
+            needs=_FUSED,
         ),
         Fault(
             "attention-factor",

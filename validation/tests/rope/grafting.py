@@ -26,7 +26,7 @@ SOUND = "sound"
 
 PERTURBATIONS = tuple(perturbation(quantity, size) for quantity in Quantity for size in (0.0, 1e-6))
 
-SITUATIONS = (Need.CHUNKS, Need.PADDING, Need.HALF, Need.BOUNDARY)
+SITUATIONS = (Need.CHUNKS, Need.PADDING, Need.HALF, Need.BOUNDARY, Need.FUSED)
 
 _CHUNK = 100
 _LONG_CHUNK = 1100
@@ -55,10 +55,14 @@ def runs_for(fault: Fault) -> tuple[str, ...]:
     if fault.equivalent:
         return (f"{WHOLE}", *(f"{WHOLE}+{need.name}" for need in SITUATIONS))
     needs = "".join(f"+{need.name}" for need in fault.needs & set(SITUATIONS))
+    # Where it does not show though it is long enough.
+    absent = {Need.EAGER: Need.FUSED, Need.NOT_BFLOAT16: Need.HALF}
+    hiding = tuple(f"+{other.name}" for need, other in absent.items() if need in fault.needs)
     if fault.hidden_up_to:
-        return (f"{fault.hidden_up_to}{needs}", f"{fault.hidden_up_to + 1}{needs}")
-    if Need.NOT_BFLOAT16 in fault.needs:
-        return (f"{WHOLE}", f"{WHOLE}+{Need.HALF.name}")
+        first = fault.hidden_up_to + 1
+        return (f"{first - 1}{needs}", *(f"{first}{need}" for need in (needs, *hiding)))
+    if hiding:
+        return (f"{WHOLE}", *(f"{WHOLE}{need}" for need in hiding))
     return (f"{WHOLE}", f"{WHOLE}{needs}") if needs else (f"{WHOLE}",)
 
 
@@ -66,7 +70,8 @@ def present_in(run: str) -> frozenset[Need]:
     """What a fault finds in that run."""
     _, _, need = run.partition("+")
     dtype = "bfloat16" if need == Need.HALF.name else "float32"
-    return needs_met_by(dtype) | ({Need[need]} if need else set())
+    attention = "sdpa" if need == Need.FUSED.name else "eager"
+    return needs_met_by(dtype, attention) | ({Need[need]} if need else set())
 
 
 class Laboratory:
@@ -97,7 +102,8 @@ class Laboratory:
         is_boundary = need == Need.BOUNDARY.name
         dtype = torch.bfloat16 if need == Need.HALF.name else torch.float32
         path = self._folder / ("boundary" if is_boundary else "plain")
-        model = self._load(str(path), dtype=dtype)
+        attention = "sdpa" if need == Need.FUSED.name else "eager"
+        model = self._load(str(path), dtype=dtype, attn_implementation=attention)
         tokens = torch.randint(64, (1, int(length)), generator=torch.manual_seed(0))
         with torch.no_grad():
             if need == Need.CHUNKS.name:
