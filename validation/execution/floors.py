@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from validation.execution.jobs import Forward, ReferenceJob
+from validation.execution.memory import return_freed_memory
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Head, Stream, stream_errors
 from validation.models.reference import EAGER, SDPA, OnLayer, final_hidden
@@ -44,6 +45,8 @@ def measure_floors(
     def run(attention: str, what: str, stop: int) -> Float[Tensor, "pos d_model"]:
         on_layer = told(f"{n_tokens} {what}") or (lambda *_: None)
         prefill = forward.eager_prefill if attention == EAGER else None
+        # Holes that the last forward left would be added to what this one needs.
+        return_freed_memory()
         return final_hidden(model, tokens[:, :stop], attention, on_layer, prefill)
 
     head = linear(model.lm_head.weight)

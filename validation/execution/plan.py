@@ -28,8 +28,8 @@ _PROCESS_BYTES = {"reference": 300 * 2**20, "subject": 560 * 2**20}
 """Interpreter, torch, transformers and TransformerLens' own imports."""
 
 _SCORE_COPIES = {
-    ("reference", 4): 3.1,
-    ("reference", 2): 7.0,  # the softmax is in fp32: two bytes become four
+    ("reference", 4): 2.5,
+    ("reference", 2): 5.6,  # the softmax is in fp32: two bytes become four
     ("subject", 4): 5.0,
     ("subject", 2): 5.8,
 }
@@ -218,7 +218,7 @@ def _peak_bytes(
     forward = scores + activations + repeated + cache + hidden_bytes
     if who == "reference":
         # The floors' sdpa takes all tokens at once: one MLP's activations and the residual streams.
-        whole = size * context * (3 * shape.intermediate + 5 * shape.hidden) + hidden_bytes
+        whole = size * context * (3 * shape.intermediate + 5 * shape.hidden) + 3 * hidden_bytes
         forward = max(forward, whole)
     # Four streams of hidden states; an unembedding permuted, or the reference's beside its own.
     heads = size * shape.embedding_parameters * (2 if who == "reference" else 1)

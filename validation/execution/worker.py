@@ -81,8 +81,6 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         path = reference_hidden_path(job.scratch, forward.context)
         save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
-        # Holes that the forward left would be added to what the floors need.
-        return_freed_memory()
         told = partial(_layers_to, reporter)
         metrics = measure_floors(model, hidden, tokens, forward, job, told)
         metrics.save(reference_metrics_path(job.scratch, forward.context))

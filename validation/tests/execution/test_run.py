@@ -251,6 +251,28 @@ def test_a_long_context_goes_through_in_chunks(checkpoint: Path, tmp_path: Path)
         assert "0.1 GiB may be taken (--memory)" in result.reason
 
 
+def test_fused_attention_is_identical_to_fused_attention(
+    checkpoint: Path, fork: Path, tmp_path: Path
+) -> None:
+    """One forward; a tree with eager alone goes in chunks; a missing scale shows."""
+    tree = plant(find_fault("fused-scale-missing"), fork, tmp_path / "unscaled")
+    process = run(
+        tmp_path / "out",
+        *("--checkpoint", checkpoint, "--subjects", f"fork,stock,{tree}", "--layers", "1"),
+        *("--contexts", "2k", "--attention", "sdpa", "--memory", "800m"),
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    found, stock, unscaled = results(tmp_path / "out")
+    assert found.verdict == "IDENTICAL"
+    assert found.prefill == 2048
+    assert found.attention == "sdpa"
+    assert found.floor_mean_abs
+    assert stock.prefill < 2048
+    assert stock.logits_differing
+    assert any("has eager attention only" in note for note in stock.notes)
+    assert unscaled.verdict == "BEYOND_FLOOR"
+
+
 _SEGFAULT_AT_128_TOKENS = """
 import os as _os, signal as _signal
 _forward = HookedTransformer.forward
@@ -290,6 +312,7 @@ def test_bad_input_is_refused_before_anything_runs(checkpoint: Path, tmp_path: P
         ("--checkpoint", plain, "'llama3' is accepted"),
         ("--subjects", tmp_path, "has no transformer_lens package"),
         ("--dtype", "float64", "--dtype: 'float64' is not accepted"),
+        ("--attention", "flash", "--attention: 'flash' is not accepted; eager, sdpa are"),
         ("--device", "tpu", "--device: 'tpu' is not accepted"),
         ("--device", "cuda", "finds no CUDA device"),
         ("--base", "v9.9.9", "accepted are v3.9.0"),

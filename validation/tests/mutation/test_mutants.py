@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from transformer_lens_fork.git import Repository
 from validation.mutation.mutants import changed_lines, difference, find_mutants, mutate, parse
 from validation.tests.mutation.conftest import AFTER
@@ -17,7 +15,6 @@ def test_changed_lines_are_those_of_the_series(tree: Path) -> None:
 
 def test_mutants_are_of_touched_functions_alone(tree: Path) -> None:
     """Neither another function nor an annotation is mutated; a default and the body are."""
-    pytest.importorskip("cosmic_ray")
     source = (tree / "transformer_lens/scale.py").read_text(encoding="utf-8")
     mutants = find_mutants(tree)
     assert {mutant.function for mutant in mutants} == {"Scale.times"}
