@@ -647,13 +647,13 @@ def _bench(
     from validation.execution.bench import run_bench
     from validation.execution.bench_grid import choose_bench
     from validation.reporting.bench_records import BENCH, BenchRecord
-    from validation.reporting.bench_report import print_bench, write_bench_report
+    from validation.reporting.bench_report import MARKDOWN, PLOT, print_bench, write_bench_report
     from validation.reporting.console import Console
     from validation.reporting.outputs import refuse_unusable_folder
     from validation.reporting.records import RecordFile
 
     with Console() as console:
-        refuse_unusable_folder(out)
+        refuse_unusable_folder(out, (BENCH, MARKDOWN, PLOT))
         file = RecordFile(out / BENCH, BenchRecord, "record of the bench")
         if file.recovered:
             console.note(file.recovered)

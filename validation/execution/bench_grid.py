@@ -65,8 +65,8 @@ class Bench:
     """What is asked for.
 
     Attributes:
-        request: checkpoint, contexts, the one dtype, device; its trees are the fork, or what stands
-            in its place, and the release.
+        request: checkpoint, contexts, the one dtype, device; its first tree is the fork, or what
+            stands in its place, the second the release.
         contestants: who takes part, in the order of their turns.
         workloads: what they do.
         repeats: times that each does each work.
@@ -81,7 +81,8 @@ class Bench:
         """What the contestant runs; None for transformers."""
         if contestant.is_transformers:
             return None
-        return next(t for t in self.request.trees if (t.name != STOCK) == contestant.is_fork)
+        fork, stock = self.request.trees
+        return fork if contestant.is_fork else stock
 
 
 def choose_bench(
@@ -99,13 +100,12 @@ def choose_bench(
         tuple(name for name in WORKLOADS if name in workloads),
         repeats,
     )
-    for contestant in chosen.contestants:
-        tree = chosen.tree(contestant)
-        if tree and tree.attention(contestant.attention) != contestant.attention:
-            raise InputError(
-                f"--tree: {tree.name!r} has no {contestant.attention} attention; 'fork' or a copy "
-                "of it is accepted."
-            )
+    tree = request.trees[0]
+    if tree.name == STOCK or tree.attention("sdpa") != "sdpa":
+        raise InputError(
+            f"--tree: {tree.name!r} has no fused attention (attn_implementation); 'fork' or a copy "
+            "of it is accepted."
+        )
     if "generate" in workloads:
         _refuse_no_room(request)
     return chosen

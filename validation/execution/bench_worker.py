@@ -61,7 +61,8 @@ def _work(model: Worked, job: Job, piece: Piece) -> Timed:
     return Timed(
         seconds=meter.seconds,
         resting_memory_bytes=meter.resting_memory_bytes,
-        peak_memory_bytes=meter.peak_memory_bytes,
+        # The kernel counts the two in different ways, some pages apart.
+        peak_memory_bytes=max(meter.peak_memory_bytes, meter.resting_memory_bytes),
         tokens=chosen,
     )
 

@@ -209,7 +209,9 @@ def resting_bytes(who: str, shape: Shape, size: int) -> int:
 
 def parameter_bytes(who: str, shape: Shape, size: int) -> int:
     """Of the weights alone."""
-    return size * _parameters(who, shape)
+    # TransformerLens keeps an unembedding of its own; the reference permutes a copy of one matrix.
+    embeddings = 2 if who == "subject" or not shape.is_tied else 1
+    return size * (shape.layers * shape.layer_parameters + embeddings * shape.embedding_parameters)
 
 
 def cache_bytes(shape: Shape, size: int, context: int) -> int:
@@ -260,12 +262,6 @@ def _peak_bytes(
     logits = _LOGIT_BYTES[who, size] * min(chunk, context) * shape.vocab
     compared = 4 * hidden_bytes + heads + logits
     return int(resting_bytes(who, shape, size) + max(forward, compared))
-
-
-def _parameters(who: str, shape: Shape) -> int:
-    # TransformerLens keeps an unembedding of its own; the reference permutes a copy of one matrix.
-    embeddings = 2 if who == "subject" or not shape.is_tied else 1
-    return shape.layers * shape.layer_parameters + embeddings * shape.embedding_parameters
 
 
 def _seconds(

@@ -30,10 +30,12 @@ def pair_ratio(amounts: Sequence[float], partner: Sequence[float]) -> Ratio:
     """The n-th amount over the partner's n-th: what drifts over the run falls out.
 
     Raises:
-        ValueError: they are no pairs, or there are none.
+        ValueError: they are no pairs, there are none, or one is of nothing.
     """
     if len(amounts) != len(partner) or not amounts:
         raise ValueError(f"{len(amounts)} amounts and {len(partner)} are no pairs")
+    if min(partner) <= 0:
+        raise ValueError(f"{min(partner)} is no amount to divide by")
     ratios = np.asarray(amounts, dtype=np.float64) / np.asarray(partner, dtype=np.float64)
     low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     return Ratio(float(middle), float(low), float(high), len(amounts))

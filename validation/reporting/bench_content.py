@@ -22,6 +22,7 @@ class BenchReport:
         headlines: what was found, in sentences.
         seconds: time by work and context, with the ratios of the pairs.
         memory: peak memory of the process, likewise.
+        added: how much of that the work adds to the loaded model.
         growth: exponents of time and memory.
         missing: what was not measured and why, None if all was.
         workloads: what each work is.
@@ -30,6 +31,7 @@ class BenchReport:
     headlines: tuple[str, ...]
     seconds: Table
     memory: Table
+    added: Table
     growth: Table
     missing: Table | None
     workloads: tuple[tuple[str, str], ...]
@@ -43,13 +45,15 @@ class Line:
         contestant: name of a `Contestant`.
         contexts: tokens at which it was measured, ascending.
         turns: what it did there.
-        missing: contexts at which it was not.
+        too_large: contexts at which it does not fit the memory.
+        failed: contexts at which it was not measured for another reason.
     """
 
     contestant: str
     contexts: tuple[int, ...]
     turns: tuple[TurnsRecord, ...]
-    missing: tuple[int, ...]
+    too_large: tuple[int, ...]
+    failed: tuple[int, ...]
 
     @property
     def seconds(self) -> list[float]:
@@ -74,6 +78,12 @@ def compose_bench(records: list[BenchRecord]) -> BenchReport:
             lambda turns: memory(round(turns.median_peak_bytes)),
             lambda turns: turns.peak_memory_bytes,
         ),
+        added=_tabulate(
+            records,
+            "What the work adds to the loaded model",
+            lambda turns: memory(round(turns.median_added_bytes)),
+            lambda turns: turns.added_memory_bytes,
+        ),
         growth=_growth(records),
         missing=_missing(records),
         workloads=tuple((name, WORKLOADS[name]) for name in workloads),
@@ -83,14 +93,21 @@ def compose_bench(records: list[BenchRecord]) -> BenchReport:
 def lines(records: Iterable[BenchRecord], workload: WorkloadName) -> list[Line]:
     """Of every contestant that took part, in the order of their turns."""
     here = sorted((r for r in records if r.workload == workload), key=lambda r: r.context)
-    found = []
-    for name in LABELS:
-        pairs = [(r.context, turns) for r in here if (turns := r.of(name))]
-        measured = {context: turns for context, turns in pairs if turns.is_measured}
-        missing = tuple(context for context, turns in pairs if not turns.is_measured)
-        if pairs:
-            found.append(Line(name, tuple(measured), tuple(measured.values()), missing))
-    return found
+    pairs = {name: [(r.context, t) for r in here if (t := r.of(name))] for name in LABELS}
+    return [_line(name, own) for name, own in pairs.items() if own]
+
+
+def _line(name: str, turns: list[tuple[int, TurnsRecord]]) -> Line:
+    measured = {context: each for context, each in turns if each.is_measured}
+    too_large = [context for context, each in turns if each.ending == Ending.TOO_LARGE.name]
+    failed = {context for context, _ in turns} - {*measured, *too_large}
+    return Line(
+        contestant=name,
+        contexts=tuple(measured),
+        turns=tuple(measured.values()),
+        too_large=tuple(too_large),
+        failed=tuple(sorted(failed)),
+    )
 
 
 def _headlines(records: list[BenchRecord]) -> Iterator[str]:
@@ -169,7 +186,9 @@ def _pair_cells(
         turns = next((found for record in here if (found := record.of(name))), None)
         yield ABSENT if turns is None else cell(turns) if turns.is_measured else _short(turns)
     both = next(_both(here, *pair), None)
-    yield _ratio(pair_ratio(amounts(both[1]), amounts(both[2]))) if both else ABSENT
+    # A small work may find room in what the process has: nothing is added.
+    is_ratio = both is not None and min(amounts(both[2])) > 0
+    yield _ratio(pair_ratio(amounts(both[1]), amounts(both[2]))) if both and is_ratio else ABSENT
 
 
 def _short(turns: TurnsRecord) -> str:

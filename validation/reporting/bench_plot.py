@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from validation.reporting.bench_content import LABELS, Line, exponent, lines
 from validation.reporting.bench_records import BenchRecord
-from validation.reporting.wording import tokens
+from validation.reporting.wording import ABSENT, tokens
 
 _WIDTH_INCHES = 8.0
 _ROW_INCHES = 2.75
@@ -25,8 +25,10 @@ _MOST_TICKS = 7
 _ROOM = 1.75
 """Of the logarithmic height of the curves: what is above them is for the legend."""
 
-_CROSS_GAP = 0.055
+_CROSS_GAP = 0.065
 """Between rows of crosses, as a share of the axes' height."""
+
+_MISSING = {"x": "does not fit", "+": "failed"}
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,7 @@ def draw_bench(records: list[BenchRecord]) -> Figure:
 
 
 def _draw_panel(axes: Axes, found: list[Line], amounts: _Amounts) -> None:
-    axes.set(xscale="log", yscale="log")
-    crosses = 0
+    axes.set(xscale="log", yscale="log", ylim=_limits(found, amounts))
     for line in found:
         style = _STYLES[line.contestant]
         values = amounts(line)
@@ -104,34 +105,60 @@ def _draw_panel(axes: Axes, found: list[Line], amounts: _Amounts) -> None:
             ls=style.dashes,
             lw=1.6,
             zorder=3 if style.is_ring else 4,
-            label=f"{LABELS[line.contestant]}, n^{exponent(line.contexts, values)}",
+            label=_label(line, values),
         )
-        if line.missing:
-            crosses += 1
-            _cross(axes, line.missing, style.colour, crosses)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, low * (high / low) ** _ROOM)
-    axes.legend(loc="upper left", frameon=False, labelcolor=_INK, labelspacing=0.3)
-
-
-def _cross(axes: Axes, contexts: Sequence[int], colour: str, row: int) -> None:
-    """Marks at the top, in a row of its own, what does not fit."""
-    height = 1 - _CROSS_GAP * row
-    axes.plot(
-        contexts,
-        [height] * len(contexts),
-        "x",
-        transform=axes.get_xaxis_transform(),
-        color=colour,
-        ms=6,
-        mew=1.8,
-        ls="",
+    missing = [line for line in found if line.too_large or line.failed]
+    for row, line in enumerate(missing):
+        _mark_missing(axes, line, 1 - _CROSS_GAP * (row + 0.5))
+    for marker, text in _MISSING.items():
+        if any(_missing(line)[marker] for line in missing):
+            axes.plot([], [], marker, color=_INK, ms=6, mew=1.8, label=text)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(0, 1 - _CROSS_GAP * len(missing)),
+        borderaxespad=0.2,
+        frameon=False,
+        labelcolor=_INK,
+        labelspacing=0.25,
     )
+
+
+def _limits(found: list[Line], amounts: _Amounts) -> tuple[float, float]:
+    """Of the axis of amounts, with room above them."""
+    drawn = [amount for line in found for amount in amounts(line) if amount > 0]
+    low, high = 0.6 * min(drawn, default=1.0), 1.7 * max(drawn, default=1.0)
+    return low, low * (high / low) ** _ROOM
+
+
+def _label(line: Line, values: Sequence[float]) -> str:
+    """Name and growth: both are read where the curve is looked up."""
+    fitted = exponent(line.contexts, values)
+    name = LABELS[line.contestant]
+    return name if fitted == ABSENT else f"{name}  $n^{{{fitted}}}$"
+
+
+def _missing(line: Line) -> dict[str, tuple[int, ...]]:
+    return {"x": line.too_large, "+": line.failed}
+
+
+def _mark_missing(axes: Axes, line: Line, height: float) -> None:
+    """At the top, in a row of its own, what has no figure."""
+    for marker, contexts in _missing(line).items():
+        axes.plot(
+            contexts,
+            [height] * len(contexts),
+            marker,
+            transform=axes.get_xaxis_transform(),
+            color=_STYLES[line.contestant].colour,
+            ms=6,
+            mew=1.8,
+        )
 
 
 def _label_axes(axes: Axes, contexts: list[int], is_lowest: bool) -> None:
     axes.set_xlim(contexts[0] / 1.3, contexts[-1] * 1.3)
-    ticks = contexts[::-1][:: ceil(len(contexts) / _MOST_TICKS)]
+    # The longest always has one.
+    ticks = contexts[::-1][:: ceil(len(contexts) / _MOST_TICKS)][::-1]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: tokens(round(tick))))

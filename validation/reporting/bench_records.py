@@ -64,6 +64,8 @@ class TurnsRecord(Record):
         }
         if len(lengths) > 1 or self.is_measured != bool(self.seconds):
             raise ValueError(f"{self.ending} contradicts {len(self.seconds)} turns")
+        if min(self.added_memory_bytes, default=0) < 0:
+            raise ValueError("a peak is below what is at rest")
         return self
 
     @property
@@ -82,10 +84,15 @@ class TurnsRecord(Record):
         return median(self.peak_memory_bytes)
 
     @property
-    def median_added_bytes(self) -> float:
-        """By how much the work's peak exceeds the loaded model at rest."""
+    def added_memory_bytes(self) -> tuple[int, ...]:
+        """By how much each turn's peak exceeds the loaded model at rest."""
         pairs = zip(self.peak_memory_bytes, self.resting_memory_bytes, strict=True)
-        return median(peak - resting for peak, resting in pairs)
+        return tuple(peak - resting for peak, resting in pairs)
+
+    @property
+    def median_added_bytes(self) -> float:
+        """Of these."""
+        return median(self.added_memory_bytes)
 
 
 class BenchProvenance(Record):
