@@ -14,10 +14,9 @@ from validation.models.subject import SubjectRefused
 from validation.models.trees import STOCK
 from validation.reporting.bench_records import Ending
 
-_WARM_UP_TOKENS = 1024
-"""Before the first turn that counts, on CPU; all on CUDA, which chooses kernels by shape."""
-
 _WARM_UP_GENERATED = 2
+"""Tokens of a turn that does not count: it is there for the first use of so much memory, which
+takes up to four times as long on CPU, and for what CUDA chooses by shape."""
 
 
 @dataclass
@@ -74,26 +73,15 @@ class Turns:
             who: Series() if refusal is None else Series(Ending.TOO_LARGE, refusal)
             for who, refusal in point.refusals.items()
         }
+        piece = Piece(workload=point.workload, context=point.context)
         for who in point.fitting:
-            self._try(who, taken[who], self._warm_up(point))
+            self._try(who, taken[who], piece.model_copy(update={"generated": _WARM_UP_GENERATED}))
         for _ in range(self._bench.repeats):
             for who in point.fitting:
-                series = taken[who]
-                if timed := self._try(
-                    who, series, Piece(workload=point.workload, context=point.context)
-                ):
-                    series.pieces.append(timed)
+                if timed := self._try(who, taken[who], piece):
+                    taken[who].pieces.append(timed)
                 self._on_piece(point, who)
         return taken
-
-    def _warm_up(self, point: Point) -> Piece:
-        if self._bench.request.device.startswith("cuda"):
-            return Piece(workload=point.workload, context=point.context)
-        return Piece(
-            workload=point.workload,
-            context=min(point.context, _WARM_UP_TOKENS),
-            generated=_WARM_UP_GENERATED,
-        )
 
     def _try(self, who: Contestant, series: Series, piece: Piece) -> Timed | None:
         if series.ending is not Ending.MEASURED:

@@ -58,7 +58,7 @@ _Amounts = Callable[[Line], Sequence[float]]
 def draw_bench(records: list[BenchRecord]) -> Figure:
     """A row for every work: seconds at the left, what it adds to the loaded model at the right."""
     workloads = list(dict.fromkeys(record.workload for record in records))
-    height = 0.95 + _ROW_INCHES * len(workloads)
+    height = 1.15 + _ROW_INCHES * len(workloads)
     contexts = sorted({record.context for record in records})
     columns: tuple[tuple[str, _Amounts], ...] = (
         ("seconds", lambda line: line.seconds),
@@ -72,7 +72,7 @@ def draw_bench(records: list[BenchRecord]) -> Figure:
             left=0.8 / _WIDTH_INCHES,
             right=1 - 0.15 / _WIDTH_INCHES,
             bottom=0.5 / height,
-            top=1 - 0.75 / height,
+            top=1 - 0.95 / height,
             hspace=0.2,
             wspace=0.28,
         )
@@ -82,11 +82,22 @@ def draw_bench(records: list[BenchRecord]) -> Figure:
                 _draw_panel(axes, lines(records, workload), amounts)
                 _label_axes(axes, contexts, is_lowest=row == len(workloads) - 1)
                 axes.set_title(f"{workload}: {unit}", loc="left", color=_INK, fontsize=_TEXT_POINTS)
-        title = f"Time and memory against context ({records[0].dtype}, {records[0].device})"
-        figure.text(
-            0.02, 1 - 0.22 / height, title, color=_INK, fontsize=_TEXT_POINTS + 2, va="center"
-        )
+        _draw_title(figure, records[0], height)
     return figure
+
+
+def _draw_title(figure: Figure, record: BenchRecord, height: float) -> None:
+    settings = record.provenance.settings
+    where = settings.get("device_name", record.device)
+    threads = f", {settings['threads']} threads" if record.device == "cpu" else ""
+    checkpoint = record.checkpoint.rsplit("/", 1)[-1]
+    texts = (
+        (0.2, "Time and memory against context", _TEXT_POINTS + 2),
+        (0.45, f"{checkpoint}, {record.dtype}, {where}{threads}", _TEXT_POINTS),
+    )
+    for top, text, size in texts:
+        y = 1 - top / height
+        figure.text(0.02, y, text, color=_INK, fontsize=size, va="center", parse_math=False)
 
 
 def _draw_panel(axes: Axes, found: list[Line], amounts: _Amounts) -> None:
@@ -134,7 +145,7 @@ def _label(line: Line, values: Sequence[float]) -> str:
     """Name and growth: both are read where the curve is looked up."""
     fitted = exponent(line.contexts, values)
     name = LABELS[line.contestant]
-    return name if fitted == ABSENT else f"{name}  $n^{{{fitted}}}$"
+    return name if fitted == ABSENT else f"{name}, slope {fitted}"
 
 
 def _missing(line: Line) -> dict[str, tuple[int, ...]]:

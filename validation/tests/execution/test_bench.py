@@ -95,32 +95,6 @@ def test_a_slower_tree_is_seen_slower_and_nothing_is_measured_twice(
     assert " of 48: " in process.stderr
     assert " of " not in again.stderr
 
-    # Its hooks see every layer nine times: that is not the work, and costs this point alone.
-    died = bench(tmp_path, *arguments, "--contexts", "64", "--contestants", "fork-sdpa")
-    assert died.returncode == 0, died.stdout + died.stderr
-    assert {r.workload: r.turns[0].ending for r in records(tmp_path)[4:]} == {
-        "forward": "MEASURED",
-        "hooks": "DIED",
-        "generate": "MEASURED",
-    }
-    assert "hooks saw 18 of 2 layers" in died.stdout
-
-
-def test_what_does_not_fit_is_recorded_and_not_attempted(checkpoint: Path, tmp_path: Path) -> None:
-    """Of a small memory, where no process even starts."""
-    process = bench(
-        tmp_path,
-        *("--checkpoint", checkpoint, "--contexts", "64,8k", "--workloads", "forward"),
-        *("--memory", "100m"),
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    found = records(tmp_path)
-    assert len(found) == 4, "two pairs, as four models do not fit"
-    assert {each.ending for record in found for each in record.turns} == {"TOO_LARGE"}
-    assert "0.1 GiB may be taken (--memory)" in process.stdout
-    assert "does not fit" in (tmp_path / "bench.md").read_text(encoding="utf-8")
-    assert not (tmp_path / "logs").exists()
-
 
 @pytest.mark.parametrize(
     ("option", "value", "says"),

@@ -153,7 +153,7 @@ def test_the_plot_has_its_labels() -> None:
         legend = axes.get_legend()
         assert legend is not None
         expected = [
-            f"{who.label}  $n^{{{exponent:.2f}}}$"
+            f"{who.label}, slope {exponent:.2f}"
             for who, exponent in zip(CONTESTANTS, exponents, strict=True)
         ]
         assert [text.get_text() for text in legend.get_texts()] == [*expected, "does not fit"]
