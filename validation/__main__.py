@@ -36,6 +36,8 @@ Exit status: 0 every judged case passes, 1 one fails, 2 the input is not accepte
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _ATTENTIONS = ("eager", "sdpa")
+_CONTESTANTS = ("fork-sdpa", "hf-sdpa", "fork-eager", "stock")
+_WORKLOADS = ("forward", "hooks", "generate")
 _REQUIRED = {"identical": "IDENTICAL", "floor": "AT_FLOOR"}
 
 app = typer.Typer(
@@ -323,6 +325,77 @@ def alarms(
     raise typer.Exit(0 if passed else 1)
 
 
+@app.command(short_help="Measure time and memory against transformers and the release.")
+def bench(
+    checkpoint: Checkpoint,
+    out: Out,
+    contexts: Contexts = "1k:4k",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Device = "cpu",
+    contestants: Annotated[
+        str, typer.Option(help="Who takes part; the partner of a ratio too.")
+    ] = ",".join(_CONTESTANTS),
+    workloads: Annotated[str, typer.Option(help="What they do.")] = ",".join(_WORKLOADS),
+    tree: Annotated[str, typer.Option(help="fork, or a copy of it to put in its place.")] = "fork",
+    layers: Layers = None,
+    repeats: Annotated[int, typer.Option(help="Turns of each that count.", min=1)] = 5,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What all may take, such as 12g; by default 60 % of the machine's."),
+    ] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Time fork and stock beside transformers, on the same weights and tokens, in turns.
+
+    Each contestant has a process that holds its model alone. One works at a time, A B C D A B C D,
+    so that what drifts on the machine drifts for all. Ratios are of neighbouring turns: fork-sdpa
+    over hf-sdpa, fork-eager over stock, with their quartiles. Where four models do not fit side by
+    side the pairs run one after the other.
+
+    \b
+    forward   hidden states after the last norm, logits of the last position only
+    hooks     the same, and a hook at every layer that keeps the mean of the residual stream
+    generate  128 greedy tokens after the context, through each library's own KV cache
+
+    All tokens go through at once. What is predicted not to fit the memory is not attempted, but
+    recorded and drawn as such: eager attention's memory grows with the square of the context.
+    Stopped runs go on where they were. Let nothing else run beside it.
+
+    \b
+    Example:
+      python -m validation bench --checkpoint smollm2 --layers 2 --contexts 1k:64k --out bench
+
+    Exit status: 0 it has been measured, 2 the input is not accepted.
+
+    \b
+    OUT/bench.jsonl          one record for every work and context, with every turn
+    OUT/bench.md, OUT/bench.png   what people read
+    OUT/logs/                what the processes printed
+    """
+    with _failures(out):
+        from validation.models.trees import refuse_bad_folders
+
+        _one_of("--dtype", dtype, _DTYPES)
+        names = _each_of("--contestants", contestants, _CONTESTANTS)
+        works = _each_of("--workloads", workloads, _WORKLOADS)
+        refuse_bad_folders((tree,))
+        asked = _Asked.checked(
+            checkpoint,
+            contexts,
+            f"{tree},stock",
+            dtype,
+            "sdpa",
+            device,
+            "v3.9.0",
+            layers,
+            memory,
+            seed,
+            threads,
+        )
+        _bench(asked, out, names, works, repeats)
+
+
 @app.command(short_help="Draw the README's tables from the committed evidence.")
 def readme(
     check: Annotated[
@@ -568,6 +641,29 @@ def _alarms(
     return not false_alarms(records)
 
 
+def _bench(
+    asked: _Asked, out: Path, names: tuple[str, ...], works: tuple[str, ...], repeats: int
+) -> None:
+    from validation.execution.bench import run_bench
+    from validation.execution.bench_grid import choose_bench
+    from validation.reporting.bench_records import BENCH, BenchRecord
+    from validation.reporting.bench_report import MARKDOWN, PLOT, print_bench, write_bench_report
+    from validation.reporting.console import Console
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.records import RecordFile
+
+    with Console() as console:
+        refuse_unusable_folder(out, (BENCH, MARKDOWN, PLOT))
+        file = RecordFile(out / BENCH, BenchRecord, "record of the bench")
+        if file.recovered:
+            console.note(file.recovered)
+        chosen = choose_bench(_resolve(asked, console), names, works, repeats)
+        records = run_bench(chosen, file, console)
+        console.step("writing the report")
+        report = write_bench_report(records, out)
+    print_bench(report, out)
+
+
 def _plan(asked: _Asked) -> bool:
     from validation.execution.plan import measure_machine, plan_case
     from validation.reporting.console import Console, print_plans
@@ -641,6 +737,12 @@ def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:
     if value not in accepted:
         raise InputError(f"{field}: {value!r} is not accepted; {', '.join(accepted)} are.")
     return value
+
+
+def _each_of(field: str, text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
+    """The words between commas, in the order in which they are accepted."""
+    words = [_one_of(field, word, accepted) for word in _split(field, text)]
+    return tuple(word for word in accepted if word in words)
 
 
 @contextmanager

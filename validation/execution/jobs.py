@@ -10,11 +10,13 @@ AttentionName = Literal["eager", "sdpa"]
 DeviceName = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """What crosses a pipe: frozen, and refusing what it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Forward(_Message):
+class Forward(Message):
     """How one context is run.
 
     Attributes:
@@ -29,7 +31,7 @@ class Forward(_Message):
     eager_prefill: int
 
 
-class Job(_Message):
+class Job(Message):
     """What both kinds of worker need.
 
     Attributes:
@@ -88,7 +90,7 @@ class SubjectJob(Job):
     n_ctx: int | None
 
 
-class Progress(_Message):
+class Progress(Message):
     """Layers done of the forward that is running."""
 
     event: Literal["progress"] = "progress"
@@ -97,7 +99,7 @@ class Progress(_Message):
     total: int
 
 
-class Measured(_Message):
+class Measured(Message):
     """One context is finished; its metrics are in the scratch folder.
 
     Attributes:
@@ -113,14 +115,14 @@ class Measured(_Message):
     notes: tuple[str, ...] = ()
 
 
-class Refused(_Message):
+class Refused(Message):
     """The tree could not load or run the checkpoint; nothing more comes from this worker."""
 
     event: Literal["refused"] = "refused"
     reason: str
 
 
-class Exhausted(_Message):
+class Exhausted(Message):
     """The machine ran out of memory or of room on the disk; nothing more comes from this worker."""
 
     event: Literal["exhausted"] = "exhausted"

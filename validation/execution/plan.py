@@ -196,16 +196,42 @@ def _may_double(prefill: int, context: int, shape: Shape, size: int) -> bool:
     return doubled < context and shape.heads * doubled * context * size <= _SCORES_BYTES
 
 
-def _peak_bytes(
-    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None, chunk: int
-) -> int:
-    """Of the forward, or of comparing the logits, whichever is more.
+def resting_bytes(who: str, shape: Shape, size: int) -> int:
+    """Of a process that holds its model and does nothing.
 
-    Without eager attention there is one forward of all tokens through sdpa.
+    Args:
+        who: `reference` or `subject`.
+        shape: the model's.
+        size: bytes of a value.
     """
-    held = _PROCESS_BYTES[who] + size * _parameters(who, shape)
-    kv_bytes = 2 * size * context * shape.kv_heads * shape.head_dim
-    hidden_bytes = size * context * shape.hidden
+    return _PROCESS_BYTES[who] + parameter_bytes(who, shape, size)
+
+
+def parameter_bytes(who: str, shape: Shape, size: int) -> int:
+    """Of the weights alone."""
+    # TransformerLens keeps an unembedding of its own; the reference permutes a copy of one matrix.
+    embeddings = 2 if who == "subject" or not shape.is_tied else 1
+    return size * (shape.layers * shape.layer_parameters + embeddings * shape.embedding_parameters)
+
+
+def cache_bytes(shape: Shape, size: int, context: int) -> int:
+    """Of one layer's keys and values."""
+    return 2 * size * context * shape.kv_heads * shape.head_dim
+
+
+def forward_bytes(
+    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None
+) -> float:
+    """What a forward to the last norm adds to the resting model.
+
+    Args:
+        who: `reference` or `subject`.
+        shape: the model's.
+        size: bytes of a value.
+        context: tokens.
+        eager_prefill: tokens at a time through eager attention; None for one forward of all tokens
+            through sdpa.
+    """
     prefill = eager_prefill or context
     scores = _SCORE_COPIES[who, size] * size * shape.heads * prefill * context
     if eager_prefill is None:
@@ -214,8 +240,19 @@ def _peak_bytes(
     activations = size * prefill * channels
     # Keys and values are repeated for every head, rotated and concatenated.
     repeated = 4 * size * context * shape.heads * shape.head_dim
-    cache = 0 if prefill >= context else (shape.layers + 2) * kv_bytes
-    forward = scores + activations + repeated + cache + hidden_bytes
+    cache = 0 if prefill >= context else (shape.layers + 2) * cache_bytes(shape, size, context)
+    return scores + activations + repeated + cache + size * context * shape.hidden
+
+
+def _peak_bytes(
+    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None, chunk: int
+) -> int:
+    """Of the forward, or of comparing the logits, whichever is more.
+
+    Without eager attention there is one forward of all tokens through sdpa.
+    """
+    hidden_bytes = size * context * shape.hidden
+    forward = forward_bytes(who, shape, size, context, eager_prefill)
     if who == "reference":
         # The floors' sdpa takes all tokens at once: one MLP's activations and the residual streams.
         whole = size * context * (3 * shape.intermediate + 5 * shape.hidden) + 3 * hidden_bytes
@@ -224,13 +261,7 @@ def _peak_bytes(
     heads = size * shape.embedding_parameters * (2 if who == "reference" else 1)
     logits = _LOGIT_BYTES[who, size] * min(chunk, context) * shape.vocab
     compared = 4 * hidden_bytes + heads + logits
-    return int(held + max(forward, compared))
-
-
-def _parameters(who: str, shape: Shape) -> int:
-    # TransformerLens keeps an unembedding of its own; the reference permutes a copy of one matrix.
-    embeddings = 2 if who == "subject" or not shape.is_tied else 1
-    return shape.layers * shape.layer_parameters + embeddings * shape.embedding_parameters
+    return int(resting_bytes(who, shape, size) + max(forward, compared))
 
 
 def _seconds(

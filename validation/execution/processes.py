@@ -77,7 +77,7 @@ def run_worker(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=(write_end,),
-                env=_environment(write_end),
+                env=worker_environment(write_end),
             )
         finally:
             os.close(write_end)
@@ -102,10 +102,11 @@ def run_worker(
                 process.kill()
             process.wait()
     if status != 0 or missing:
-        raise WorkerDied(f"{_describe(status, kills)}: {_last_lines(log, start)}")
+        raise WorkerDied(f"{describe_end(status, kills)}: {last_lines(log, start)}")
 
 
-def _environment(descriptor: int) -> dict[str, str]:
+def worker_environment(descriptor: int) -> dict[str, str]:
+    """Variables of a worker that writes its events to `descriptor`."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     return (
         os.environ
@@ -117,7 +118,8 @@ def _environment(descriptor: int) -> dict[str, str]:
     )
 
 
-def _describe(status: int, kills: MemoryKills) -> str:
+def describe_end(status: int, kills: MemoryKills) -> str:
+    """How a process ended, of which `kills` was counted when it started."""
     if status >= 0:
         return f"exited with status {status}"
     if -status == signal.SIGKILL:
@@ -125,7 +127,8 @@ def _describe(status: int, kills: MemoryKills) -> str:
     return f"killed by {signal.Signals(-status).name}"
 
 
-def _last_lines(log: Path, start: int) -> str:
+def last_lines(log: Path, start: int) -> str:
+    """What a worker printed last; its output begins at byte `start` of the log."""
     text = log.read_bytes()[start:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(lines[-_LAST_LINES:]) or "it printed nothing"

@@ -4,7 +4,6 @@ It loads one model, runs the job's contexts, and tells the parent how each went.
 """
 
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,12 +33,8 @@ from validation.execution.jobs import (
     reference_metrics_path,
     subject_metrics_path,
 )
-from validation.execution.memory import (
-    Heap,
-    peak_memory,
-    reset_peak_memory,
-    return_freed_memory,
-)
+from validation.execution.memory import Heap, return_freed_memory
+from validation.execution.meter import Meter
 from validation.judgement.metrics import Stream, stream_metrics
 
 _PREFIX = 32
@@ -75,7 +70,7 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
     for forward in job.forwards:
         tokens = _tokens(job, forward.context)
         on_layer = _layers_to(reporter, f"{forward.context} {job.attention}")
-        with _Meter(job.device) as meter:
+        with Meter(job.device) as meter:
             hidden = final_hidden(model, tokens, job.attention, on_layer, forward.prefill)
         # Under another name until whole: a later worker must not read half of it.
         path = reference_hidden_path(job.scratch, forward.context)
@@ -84,7 +79,7 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         told = partial(_layers_to, reporter)
         metrics = measure_floors(model, hidden, tokens, forward, job, told)
         metrics.save(reference_metrics_path(job.scratch, forward.context))
-        reporter.send(meter.measured(forward.context))
+        reporter.send(_measured(meter, forward.context))
         del hidden
 
 
@@ -108,14 +103,14 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
     for forward in job.forwards:
         context = forward.context
         on_layer = _layers_to(reporter, str(context))
-        with _Meter(job.device) as meter:
+        with Meter(job.device) as meter:
             hidden = subject.final_hidden(_tokens(job, context), on_layer, forward.prefill)
         return_freed_memory()
         reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
         expected = Stream(reference.to(job.device), head)
         metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
         metrics.save(subject_metrics_path(job.scratch, context))
-        reporter.send(meter.measured(context, subject.notes))
+        reporter.send(_measured(meter, context, subject.notes))
         del hidden, reference, expected
 
 
@@ -134,37 +129,13 @@ def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
     return torch.from_numpy(np.array(tokens))[None].to(job.device)
 
 
-class _Meter:
-    """Seconds of a block, and peak memory from its start to when it is asked."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device if device.startswith("cuda") else None
-
-    def __enter__(self) -> "_Meter":
-        if self._device:
-            torch.cuda.synchronize(self._device)
-            torch.cuda.reset_peak_memory_stats(self._device)
-        else:
-            # What an earlier context used and freed is not this one's.
-            return_freed_memory()
-            reset_peak_memory()
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._device:
-            torch.cuda.synchronize(self._device)
-        self._seconds = time.perf_counter() - self._start
-
-    def measured(self, context: int, notes: tuple[str, ...] = ()) -> Measured:
-        return Measured(
-            context=context,
-            seconds=self._seconds,
-            peak_memory_bytes=(
-                torch.cuda.max_memory_allocated(self._device) if self._device else peak_memory()
-            ),
-            notes=notes,
-        )
+def _measured(meter: Meter, context: int, notes: tuple[str, ...] = ()) -> Measured:
+    return Measured(
+        context=context,
+        seconds=meter.seconds,
+        peak_memory_bytes=meter.peak_memory_bytes,
+        notes=notes,
+    )
 
 
 if __name__ == "__main__":

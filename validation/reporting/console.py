@@ -181,6 +181,13 @@ def print_plans(plans: Sequence[tuple[str, CasePlan]], subjects: int, memory_byt
     console.print(f"About {total / 60:.0f} minutes for {subjects} subjects, without loading.")
 
 
+def print_tables(*tables: Table) -> None:
+    """On stdout, as wide as they need."""
+    console = _wide_console()
+    for table in tables:
+        console.print(_rich(table))
+
+
 def _wide_console() -> RichConsole:
     console = RichConsole()
     if not console.is_terminal:

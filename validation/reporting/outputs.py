@@ -1,6 +1,7 @@
 """Refuses a folder that the results could not be written to, before anything is computed."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from transformer_lens_fork.errors import InputError
@@ -12,12 +13,14 @@ LOGS = "logs"
 """What the worker processes print is kept in this folder."""
 
 
-def refuse_unusable_folder(folder: Path) -> None:
-    """Raises InputError unless all that a run writes to `folder` could be written now."""
+def refuse_unusable_folder(
+    folder: Path, files: Iterable[str] = (RESULTS, MARKDOWN, HTML, PLOT)
+) -> None:
+    """Raises InputError unless `files` and logs could be written to `folder` now."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _try_writing(folder)
-        for name in (RESULTS, MARKDOWN, HTML, PLOT):
+        for name in files:
             _refuse_no_file(folder / name)
         logs = folder / LOGS
         if logs.exists() or logs.is_symlink():

@@ -1,0 +1,76 @@
+"""One contestant's process: `python -m validation.execution.bench_worker JOB.json`.
+
+It holds one model and does a piece of work for each line on its standard input, until that ends.
+"""
+
+import gc
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from validation.execution.accidents import exhausted, what_ran_out
+from validation.execution.arithmetic import fix_arithmetic
+from validation.execution.bench_messages import Piece, Ready, Timed
+from validation.execution.bench_work import Hooked, Transformers, Worked, do_piece
+from validation.execution.events import Reporter
+from validation.execution.jobs import AnyJob, Exhausted, Job, ReferenceJob, Refused, SubjectJob
+from validation.execution.meter import Meter
+from validation.models.reference import load_reference
+from validation.models.subject import SubjectRefused, load_subject
+
+
+def main(job_file: str) -> None:
+    """Loads the model of the job in `job_file` and works until its standard input ends."""
+    job = TypeAdapter[ReferenceJob | SubjectJob](AnyJob).validate_json(Path(job_file).read_bytes())
+    fix_arithmetic(job.threads, job.seed)
+    with Reporter.from_environment() as reporter:
+        try:
+            model, notes = _load(job)
+            # The tree's import may have changed them.
+            fix_arithmetic(job.threads, job.seed)
+            reporter.send(Ready(notes=notes))
+            for line in sys.stdin:
+                reporter.send(_work(model, job, Piece.model_validate_json(line)))
+        except SubjectRefused as refusal:
+            reporter.send(Refused(reason=str(refusal)))
+        except Exception as error:
+            if missing := exhausted(error):
+                reporter.send(Exhausted(resource=missing, reason=what_ran_out(error)))
+            raise
+
+
+def _load(job: ReferenceJob | SubjectJob) -> tuple[Worked, tuple[str, ...]]:
+    if isinstance(job, SubjectJob):
+        subject = load_subject(job)
+        return Hooked(subject), subject.notes
+    model = load_reference(job.checkpoint, getattr(torch, job.dtype), job.device)
+    model.set_attn_implementation(job.attention)
+    return Transformers(model), ()
+
+
+def _work(model: Worked, job: Job, piece: Piece) -> Timed:
+    tokens = _tokens(job, piece.context)
+    gc.collect()  # neither time nor memory of this piece
+    with Meter(job.device) as meter:
+        chosen = do_piece(model, tokens, piece)
+    return Timed(
+        seconds=meter.seconds,
+        resting_memory_bytes=meter.resting_memory_bytes,
+        # The kernel counts the two in different ways, some pages apart.
+        peak_memory_bytes=max(meter.peak_memory_bytes, meter.resting_memory_bytes),
+        tokens=chosen,
+    )
+
+
+def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
+    tokens = np.load(job.scratch / "tokens.npy", mmap_mode="r")[:context]
+    return torch.from_numpy(np.array(tokens))[None].to(job.device)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,22 @@
+"""A meter sees its block and nothing else."""
+
+import time
+
+import numpy as np
+
+from validation.execution.meter import Meter
+
+
+def test_meter_sees_time_and_memory_of_its_block_alone() -> None:
+    """200 MB held inside count; 400 MB freed before do not."""
+    before = np.ones(50_000_000)
+    del before
+    with Meter("cpu") as idle:
+        time.sleep(0.02)
+    nothing = idle.peak_memory_bytes
+    with Meter("cpu") as busy:
+        held = np.ones(25_000_000)
+    del held
+    assert 150e6 < busy.peak_memory_bytes - nothing < 250e6
+    assert 150e6 < busy.peak_memory_bytes - busy.resting_memory_bytes < 250e6
+    assert idle.seconds >= 0.02
