@@ -19,7 +19,7 @@ _INTRODUCTION = """# Mutants of the fork, and the tests that its patches add
 git names `{tree}` (`git rev-parse HEAD^{{tree}}`).
 
 A mutant is one of cosmic-ray's edits of a function that the series touches; of functions longer
-than 120 lines, only the lines of the series are edited. Left out are annotations, edits that are no
+than 60 lines, only the lines of the series are edited. Left out are annotations, edits that are no
 Python, and the two operators that put in random names and numbers. The tests are those of the files
 that the patches add, as far as they call the function. `killed_by` names the first that failed;
 with no name, the process died.

@@ -13,7 +13,7 @@ from typing import Any
 from transformer_lens_fork.git import Repository
 
 PACKAGE = "transformer_lens"
-LONG_FUNCTION_LINES = 120
+LONG_FUNCTION_LINES = 60
 """Of a longer function only the lines of the series are mutated: most of it is upstream's alone."""
 
 Identity = tuple[str, str, int]
