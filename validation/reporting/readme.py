@@ -3,21 +3,27 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
 from validation.reporting.alarm_records import ALARMS, AlarmRecord
+from validation.reporting.bench_content import compose_bench
+from validation.reporting.bench_records import BENCH, BenchRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
+from validation.reporting.records import Record
 from validation.reporting.report import markdown_environment
 from validation.reporting.results import RESULTS, Result
 from validation.reporting.tables import Table
-from validation.reporting.wording import count, error, ratio, tokens
+from validation.reporting.wording import count, error, memory, ratio, seconds, tokens
 
 README = REPOSITORY / "README.md"
 EVIDENCE = REPOSITORY / "validation" / "evidence"
+
+_R = TypeVar("_R", bound=Record)
 
 _Cases = dict[tuple[str, str, int], Result]
 
@@ -45,9 +51,13 @@ def render_readme(text: str, evidence: Path = EVIDENCE) -> str:
 
 
 def _read(folder: Path) -> _Cases:
-    lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
-    results = [Result.model_validate_json(line) for line in lines]
+    results = _records(folder / RESULTS, Result)
     return {(r.subject, r.dtype, r.context): r for r in results}
+
+
+def _records(path: Path, kind: type[_R]) -> list[_R]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [kind.model_validate_json(line) for line in lines]
 
 
 def _pairs(cases: _Cases) -> Iterator[tuple[Result, Result]]:
@@ -75,6 +85,31 @@ def _identity_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def _fused_table(folder: Path) -> str:
+    """The fork's differing logits in fused attention, and what both take."""
+    lines = [
+        "| dtype | tokens | logits that differ, fork | of | floor: mean error | time, fork | HF | "
+        "peak memory, fork |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for (subject, _, _), fork in _read(folder).items():
+        if subject == FORK:
+            lines.append(
+                f"| {fork.dtype} | {tokens(fork.context)} | **{count(fork.logits_differing)}** | "
+                f"{count(fork.logits_total)} | {error(fork.floor_mean_abs)} | "
+                f"{seconds(fork.seconds)} | {seconds(fork.reference_seconds)} | "
+                f"{memory(fork.peak_memory_bytes)} |"
+            )
+    return "\n".join(lines)
+
+
+def _bench_table(folder: Path) -> str:
+    """Time and memory beside the partner of each pair."""
+    report = compose_bench(_records(folder / BENCH, BenchRecord))
+    headlines = "\n".join(f"- {headline}" for headline in report.headlines)
+    return "\n\n".join((headlines, _markdown(report.seconds), _markdown(report.growth)))
+
+
 def _floor_table(folder: Path) -> str:
     """Verdicts and mean errors of both, where the claim is the floor."""
     cases = _read(folder)
@@ -94,22 +129,17 @@ def _floor_table(folder: Path) -> str:
 
 def _alarm_table(folder: Path) -> str:
     """Verdicts on correct computations, by dtype."""
-    lines = (folder / ALARMS).read_text(encoding="utf-8").splitlines()
-    return _markdown(tabulate_dtypes([AlarmRecord.model_validate_json(line) for line in lines]))
+    return _markdown(tabulate_dtypes(_records(folder / ALARMS, AlarmRecord)))
 
 
 def _kill_table(folder: Path) -> str:
     """How many planted faults are caught, by stages and by logits, and what is the least caught."""
-    lines = (folder / FAULTS).read_text(encoding="utf-8").splitlines()
-    records = [FaultRecord.model_validate_json(line) for line in lines]
-    effects = [
-        EffectRecord.model_validate_json(line)
-        for line in (folder / EFFECTS).read_text(encoding="utf-8").splitlines()
-    ]
-    report = compose_faults(records, effects)
-    assert report.effects is not None, "there are records of them"
+    has_effects = (folder / EFFECTS).exists()
+    effects = _records(folder / EFFECTS, EffectRecord) if has_effects else []
+    report = compose_faults(_records(folder / FAULTS, FaultRecord), effects)
     headlines = "\n".join(f"- {headline}" for headline in report.headlines)
-    return "\n\n".join((headlines, _markdown(report.rates), _markdown(report.effects)))
+    tables = filter(None, (report.rates, report.effects))
+    return "\n\n".join((headlines, *map(_markdown, tables)))
 
 
 def _markdown(table: Table) -> str:
@@ -120,6 +150,9 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "v3.9.0-smollm2": _identity_table,
     "v2.8.0-smollm2": _floor_table,
     "v3.9.0-smollm2-ladder": _identity_table,
+    "v3.9.0-smollm2-sdpa": _fused_table,
+    "bench": _bench_table,
     "alarms": _alarm_table,
     "faults": _kill_table,
+    "faults-sdpa": _kill_table,
 }

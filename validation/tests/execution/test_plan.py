@@ -8,6 +8,8 @@ import pytest
 
 from validation.execution.plan import Machine, host_memory, plan_case
 from validation.models.shapes import Shape
+from validation.reporting.readme import EVIDENCE
+from validation.reporting.results import RESULTS, Result
 from validation.tests.conftest import save_checkpoint
 from validation.tests.execution.test_cases import REQUEST
 from validation.tests.execution.test_run import results, run
@@ -101,6 +103,21 @@ def test_predicted_memory_is_what_is_measured(dtype: str, tmp_path: Path) -> Non
         assert measured is not None
         assert measured > 1e9, "too small for the claim"
         assert abs(planned / measured - 1) <= TOLERANCE, f"{planned:,} for {measured:,}"
+
+
+@pytest.mark.parametrize("folder", ["v3.9.0-smollm2", "v3.9.0-smollm2-ladder"])
+def test_committed_evidence_bears_the_plan_out(folder: str) -> None:
+    """Within 25 % of the larger process's peak, in every case of over 1 GB, to 64k tokens."""
+    lines = (EVIDENCE / folder / RESULTS).read_text(encoding="utf-8").splitlines()
+    checked = 0
+    for result in map(Result.model_validate_json, lines):
+        peaks = (result.peak_memory_bytes, result.reference_peak_memory_bytes)
+        plans = (result.planned_peak_memory_bytes, result.planned_reference_peak_memory_bytes)
+        measured, planned = (max(x for x in pair if x is not None) for pair in (peaks, plans))
+        if measured > 1e9:
+            assert abs(planned / measured - 1) <= TOLERANCE, f"{result.case}: {planned / measured}"
+            checked += 1
+    assert checked > 10
 
 
 @pytest.mark.parametrize(
