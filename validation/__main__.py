@@ -333,9 +333,9 @@ def bench(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Device = "cpu",
     contestants: Annotated[
-        str, typer.Option(help="Who takes part; the partner of a ratio too.")
+        str, typer.Option(help="Who takes turns; a ratio needs both of its pair.")
     ] = ",".join(_CONTESTANTS),
-    workloads: Annotated[str, typer.Option(help="What they do.")] = ",".join(_WORKLOADS),
+    workloads: Annotated[str, typer.Option(help="What they do, as above.")] = ",".join(_WORKLOADS),
     tree: Annotated[str, typer.Option(help="fork, or a copy of it to put in its place.")] = "fork",
     layers: Layers = None,
     repeats: Annotated[int, typer.Option(help="Turns of each that count.", min=1)] = 5,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from pydantic import TypeAdapter
 
@@ -47,21 +47,12 @@ class LiveWorker:
         self._log = log
         self._kills = MemoryKills.now()
         read_end, write_end = os.pipe()
-        with log.open("ab") as output:
-            self._start = output.tell()
-            try:
-                self._process = subprocess.Popen(
-                    # -P: a `validation` in the current directory must not stand in for ours.
-                    [sys.executable, "-P", "-m", "validation.execution.bench_worker", job_file],
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(write_end,),
-                    env=worker_environment(write_end),
-                    text=True,
-                )
-            finally:
-                os.close(write_end)
+        try:
+            with log.open("ab") as output:
+                self._start = output.tell()
+                self._process = _start_process(job_file, output, write_end)
+        finally:
+            os.close(write_end)
         self._events = os.fdopen(read_end, encoding="utf-8")
         try:
             event = self._next_event()
@@ -115,3 +106,16 @@ class LiveWorker:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
+
+
+def _start_process(job_file: Path, output: IO[bytes], events: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        # -P: a `validation` in the current directory must not stand in for ours.
+        [sys.executable, "-P", "-m", "validation.execution.bench_worker", str(job_file)],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        pass_fds=(events,),
+        env=worker_environment(events),
+        text=True,
+    )

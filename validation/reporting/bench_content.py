@@ -71,10 +71,15 @@ def compose_bench(records: list[BenchRecord]) -> BenchReport:
     workloads = dict.fromkeys(record.workload for record in records)
     return BenchReport(
         headlines=tuple(_headlines(records)),
-        seconds=_tabulate(records, "Median seconds", _seconds, lambda turns: turns.seconds),
+        seconds=_tabulate(
+            records,
+            "Median seconds; ratios of pairs with their quartiles",
+            _seconds,
+            lambda turns: turns.seconds,
+        ),
         memory=_tabulate(
             records,
-            "Peak memory of the process",
+            "Peak memory of the process (on CUDA of the allocator)",
             lambda turns: memory(round(turns.median_peak_bytes)),
             lambda turns: turns.peak_memory_bytes,
         ),

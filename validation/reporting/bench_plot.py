@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -22,8 +22,9 @@ _TEXT_POINTS = 9.5
 _INK = "#333333"
 _MOST_TICKS = 7
 
-_ROOM = 1.75
-"""Of the logarithmic height of the curves: what is above them is for the legend."""
+_LEGEND_ROW = 0.075
+_LEGEND_WIDTH = 0.62
+"""As shares of the axes: above the curves there is room for the legend's rows."""
 
 _CROSS_GAP = 0.065
 """Between rows of crosses, as a share of the axes' height."""
@@ -79,8 +80,9 @@ def draw_bench(records: list[BenchRecord]) -> Figure:
         for row, workload in enumerate(workloads):
             for column, (unit, amounts) in enumerate(columns):
                 axes = figure.add_subplot(grid[row, column])
-                _draw_panel(axes, lines(records, workload), amounts)
+                # Axes first: what does not fit is placed by their limits.
                 _label_axes(axes, contexts, is_lowest=row == len(workloads) - 1)
+                _draw_panel(axes, lines(records, workload), amounts)
                 axes.set_title(f"{workload}: {unit}", loc="left", color=_INK, fontsize=_TEXT_POINTS)
         _draw_title(figure, records[0], height)
     return figure
@@ -89,7 +91,8 @@ def draw_bench(records: list[BenchRecord]) -> Figure:
 def _draw_title(figure: Figure, record: BenchRecord, height: float) -> None:
     settings = record.provenance.settings
     where = settings.get("device_name", record.device)
-    threads = f", {settings['threads']} threads" if record.device == "cpu" else ""
+    count = settings.get("threads", "1")
+    threads = f", {count} thread{'s' * (count != '1')}" if record.device == "cpu" else ""
     checkpoint = record.checkpoint.rsplit("/", 1)[-1]
     texts = (
         (0.2, "Time and memory against context", _TEXT_POINTS + 2),
@@ -101,32 +104,20 @@ def _draw_title(figure: Figure, record: BenchRecord, height: float) -> None:
 
 
 def _draw_panel(axes: Axes, found: list[Line], amounts: _Amounts) -> None:
-    axes.set(xscale="log", yscale="log", ylim=_limits(found, amounts))
-    for line in found:
-        style = _STYLES[line.contestant]
-        values = amounts(line)
-        axes.plot(
-            line.contexts,
-            values,
-            color=style.colour,
-            marker=style.marker,
-            ms=style.size,
-            mfc="none" if style.is_ring else style.colour,
-            mew=1.6 if style.is_ring else 0,
-            ls=style.dashes,
-            lw=1.6,
-            zorder=3 if style.is_ring else 4,
-            label=_label(line, values),
-        )
     missing = [line for line in found if line.too_large or line.failed]
+    marks = {m: text for m, text in _MISSING.items() if any(_missing(line)[m] for line in missing)}
+    top = 1 - _CROSS_GAP * len(missing) if _is_over_legend(axes, missing) else 1.0
+    rows = len(found) + len(marks)
+    axes.set_ylim(_limits(found, amounts, share=top - _LEGEND_ROW * rows))
+    for line in found:
+        _draw_line(axes, line, amounts(line))
     for row, line in enumerate(missing):
         _mark_missing(axes, line, 1 - _CROSS_GAP * (row + 0.5))
-    for marker, text in _MISSING.items():
-        if any(_missing(line)[marker] for line in missing):
-            axes.plot([], [], marker, color=_INK, ms=6, mew=1.8, label=text)
+    for marker, text in marks.items():
+        axes.plot([], [], marker, color=_INK, ms=6, mew=1.8, label=text)
     axes.legend(
         loc="upper left",
-        bbox_to_anchor=(0, 1 - _CROSS_GAP * len(missing)),
+        bbox_to_anchor=(0, top),
         borderaxespad=0.2,
         frameon=False,
         labelcolor=_INK,
@@ -134,11 +125,35 @@ def _draw_panel(axes: Axes, found: list[Line], amounts: _Amounts) -> None:
     )
 
 
-def _limits(found: list[Line], amounts: _Amounts) -> tuple[float, float]:
-    """Of the axis of amounts, with room above them."""
+def _is_over_legend(axes: Axes, missing: list[Line]) -> bool:
+    """Whether something at the top would lie on a legend in the corner."""
+    left, right = axes.get_xlim()
+    contexts = [context for line in missing for context in (*line.too_large, *line.failed)]
+    return any(log(context / left) < _LEGEND_WIDTH * log(right / left) for context in contexts)
+
+
+def _limits(found: list[Line], amounts: _Amounts, share: float) -> tuple[float, float]:
+    """Of the axis of amounts, of whose height the curves take a share, from below."""
     drawn = [amount for line in found for amount in amounts(line) if amount > 0]
     low, high = 0.6 * min(drawn, default=1.0), 1.7 * max(drawn, default=1.0)
-    return low, low * (high / low) ** _ROOM
+    return low, low * (high / low) ** (1 / share)
+
+
+def _draw_line(axes: Axes, line: Line, values: Sequence[float]) -> None:
+    style = _STYLES[line.contestant]
+    axes.plot(
+        line.contexts,
+        values,
+        color=style.colour,
+        marker=style.marker,
+        ms=style.size,
+        mfc="none" if style.is_ring else style.colour,
+        mew=1.6 if style.is_ring else 0,
+        ls=style.dashes,
+        lw=1.6,
+        zorder=3 if style.is_ring else 4,
+        label=_label(line, values),
+    )
 
 
 def _label(line: Line, values: Sequence[float]) -> str:
@@ -167,7 +182,7 @@ def _mark_missing(axes: Axes, line: Line, height: float) -> None:
 
 
 def _label_axes(axes: Axes, contexts: list[int], is_lowest: bool) -> None:
-    axes.set_xlim(contexts[0] / 1.3, contexts[-1] * 1.3)
+    axes.set(xscale="log", yscale="log", xlim=(contexts[0] / 1.3, contexts[-1] * 1.3))
     # The longest always has one.
     ticks = contexts[::-1][:: ceil(len(contexts) / _MOST_TICKS)][::-1]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
