@@ -225,7 +225,7 @@ def swap_function(file: str, name: str, source: str) -> None:
     for part in filter(None, owner.split(".")):
         module, changed = getattr(module, part), getattr(changed, part)
     old, new = vars(module)[name], vars(changed)[name]
-    if type(old) is not type(new):
+    if type(old) is not type(new) or hasattr(old, "__wrapped__") != hasattr(new, "__wrapped__"):
         setattr(module, name, new)  # it lost its decorator
         return
     target, donor = _function_in(old), _function_in(new)

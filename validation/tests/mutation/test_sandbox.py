@@ -60,10 +60,15 @@ def test_every_fate(tmp_path: Path) -> None:
 def test_swap_reaches_what_was_imported_and_inherited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A subclass' method, a property and a name imported before all have the new code."""
+    """A subclass' method, a property and a name imported before all have the new code.
+
+    A property or a wrapped function that loses its decorator loses it for all too.
+    """
     source = (
+        "from contextlib import contextmanager\n\n"
         "class A:\n    @property\n    def p(self):\n        return 1\n"
         "    def m(self, x=1):\n        return x\n"
+        "    @contextmanager\n    def c(self):\n        yield 1\n"
     )
     (tmp_path / "swapped_module.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -78,4 +83,6 @@ def test_swap_reaches_what_was_imported_and_inherited(
     assert (B().p, B().m()) == (2, 2)
     swap_function("swapped_module.py", "A.p", source.replace("    @property\n", ""))
     assert B().p() == 1
+    swap_function("swapped_module.py", "A.c", source.replace("    @contextmanager\n", ""))
+    assert list(B().c()) == [1]
     monkeypatch.delitem(sys.modules, "swapped_module")
