@@ -66,7 +66,7 @@ Attention = Annotated[
     str,
     typer.Option(
         help="The reference's: eager or sdpa (fused). A tree runs its own of that name; one "
-        "without sdpa runs eager, and the claim is the floor."
+        "without sdpa runs eager, which cannot be identical to sdpa."
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
@@ -320,7 +320,7 @@ def alarms(
     with _failures(out):
         from validation.models.trees import refuse_bad_folders
 
-        refuse_bad_folders((tree,))
+        refuse_bad_folders((tree,), "--tree")
         passed = _alarms(out, comparisons, tree, with_faults, workers, seed)
     raise typer.Exit(0 if passed else 1)
 
@@ -379,7 +379,12 @@ def bench(
         _one_of("--dtype", dtype, _DTYPES)
         names = _each_of("--contestants", contestants, _CONTESTANTS)
         works = _each_of("--workloads", workloads, _WORKLOADS)
-        refuse_bad_folders((tree,))
+        if "," in tree or tree == "stock":
+            raise InputError(
+                f"--tree: {tree!r} is not accepted; fork or one folder that contains "
+                "transformer_lens/ is."
+            )
+        refuse_bad_folders((tree,), "--tree")
         asked = _Asked.checked(
             checkpoint,
             contexts,

@@ -77,12 +77,14 @@ class Case:
         dtype: of weights and activations.
         context: tokens.
         prefill: tokens a forward.
+        eager_prefill: the same of the reference's eager attention, of which the floor is measured.
     """
 
     tree: Tree
     dtype: DtypeName
     context: int
     prefill: int
+    eager_prefill: int
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
         "device": request.device,
         "context": case.context,
         "prefill": case.prefill,
+        "eager_prefill": case.eager_prefill,
         "n_layers": request.checkpoint.shape.layers,
         "n_ctx": request.n_ctx(case.tree),
         "attention": [request.attention, case.tree.attention(request.attention)],

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 from pydantic import TypeAdapter
 
@@ -90,12 +90,6 @@ class LiveWorker:
         if isinstance(event, Refused):
             raise SubjectRefused(event.reason)
         return event
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the process, whatever it does; its memory is free when this returns."""

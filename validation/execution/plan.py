@@ -158,27 +158,34 @@ def plan_case(
     size = 2 if dtype != "float32" else 4
     limit = machine.memory_bytes
 
-    def needs(prefill: int) -> tuple[int, int]:
-        subject_prefill = prefill if attention == "eager" else None
-        return (
-            _peak_bytes("reference", shape, size, context, prefill, request.chunk),
-            _peak_bytes("subject", shape, size, context, subject_prefill, request.chunk),
-        )
+    def needs(who: str, prefill: int | None) -> int:
+        return _peak_bytes(who, shape, size, context, prefill, request.chunk)
 
-    eager_prefill = context
-    if max(needs(context)) > limit:
-        eager_prefill = _MIN_PREFILL
-        while _may_double(eager_prefill, context, shape, size) and (
-            max(needs(2 * eager_prefill)) <= limit
+    def choose_prefill(*models: str) -> int:
+        if max(needs(who, context) for who in models) <= limit:
+            return context
+        prefill = _MIN_PREFILL
+        while _may_double(prefill, context, shape, size) and (
+            max(needs(who, 2 * prefill) for who in models) <= limit
         ):
-            eager_prefill *= 2
-    reference_bytes, subject_bytes = needs(eager_prefill)
+            prefill *= 2
+        return prefill
+
+    # Compared in eager attention, both go through the same chunks. Else each by itself: the floor
+    # must not depend on which subjects stand beside it.
+    is_shared = request.attention == "eager"
+    eager_prefill = choose_prefill("reference", *(["subject"] if is_shared else []))
+    own = eager_prefill if is_shared else choose_prefill("subject")
+    subject_prefill = own if attention == "eager" else None
+    reference_bytes = needs("reference", eager_prefill)
+    subject_bytes = needs("subject", subject_prefill)
     least = max(reference_bytes, subject_bytes)
-    subject_prefill = eager_prefill if attention == "eager" else None
+    is_whole = subject_prefill is None and subject_bytes > limit
+    how = "in one forward" if is_whole else f"even {subject_prefill or eager_prefill} at a time"
     return CasePlan(
         context=context,
         prefill=subject_prefill or context,
-        reference_prefill=eager_prefill if request.attention == "eager" else context,
+        reference_prefill=eager_prefill if is_shared else context,
         eager_prefill=eager_prefill,
         reference_bytes=reference_bytes,
         subject_bytes=subject_bytes,
@@ -186,7 +193,7 @@ def plan_case(
         subject_seconds=_seconds("subject", shape, size, context, subject_prefill, machine),
         refusal=None
         if least <= limit
-        else f"{context} tokens need {least / 2**30:.1f} GiB even {eager_prefill} at a time, "
+        else f"{context} tokens need {least / 2**30:.1f} GiB {how}, "
         f"{limit / 2**30:.1f} GiB may be taken (--memory)",
     )
 

@@ -64,7 +64,7 @@ def run_cases(request: Request, store: ResultStore, watcher: Watcher) -> list[Re
             attention = tree.attention(request.attention)
             for context in request.contexts:
                 plan = plan_case(request, dtype, context, machine, attention)
-                case = Case(tree, dtype, plan.context, plan.prefill)
+                case = Case(tree, dtype, plan.context, plan.prefill, plan.eager_prefill)
                 if result := store.finished(case_key(request, case, surroundings)):
                     watcher.result(result, is_new=False)
                     results.append(result)
@@ -96,11 +96,12 @@ class _Batch:
 
     def run(self) -> Iterator[Result]:
         np.save(self.scratch / "tokens.npy", self.request.prompt.tokens)
-        plans = {plan.context: plan for pending in self.pending.values() for plan in pending}
-        fitting = [plans[context] for context in sorted(plans) if plans[context].refusal is None]
-        references, death = self._run_reference(fitting)
+        # What does not fit is the subject's: another tree may fit at the same context.
+        fitting = [p for pending in self.pending.values() for p in pending if p.refusal is None]
+        plans = {plan.context: plan for plan in fitting}
+        references, death = self._run_reference([plans[context] for context in sorted(plans)])
         for tree, pending in self.pending.items():
-            measured = [plan for plan in pending if plan.context in references]
+            measured = [p for p in pending if p.refusal is None and p.context in references]
             yield from self._run_tree(tree, measured, references)
             for plan in pending:
                 if plan.refusal is not None:
@@ -239,7 +240,7 @@ class _Batch:
 
     def _provenance(self, tree: Tree, plan: CasePlan) -> Provenance:
         request, surroundings = self.request, self.surroundings
-        case = Case(tree, self.dtype, plan.context, plan.prefill)
+        case = Case(tree, self.dtype, plan.context, plan.prefill, plan.eager_prefill)
         return Provenance(
             case_key=case_key(request, case, surroundings),
             harness_sha256=surroundings.harness_sha256,
@@ -254,6 +255,7 @@ class _Batch:
             prompt_source=request.prompt.source,
             reference_attention=request.attention,
             floor=f"{KERNEL_FLOOR}; {CHANNEL_FLOOR}",
+            eager_prefill=plan.eager_prefill,
             seed=request.seed,
             chunk=request.chunk,
             packages=surroundings.packages,

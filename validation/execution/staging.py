@@ -58,11 +58,9 @@ def run_stages(request: Request, store: StageStore, watcher: StageWatcher) -> li
     for dtype in request.dtypes:
         pending = {}
         for tree in request.trees:
-            provenance = _provenance(
-                request,
-                Case(tree, dtype, probe_tokens(request), probe_tokens(request)),
-                surroundings,
-            )
+            n_tokens = probe_tokens(request)
+            case = Case(tree, dtype, n_tokens, n_tokens, n_tokens)
+            provenance = _provenance(request, case, surroundings)
             if result := store.finished(provenance.key):
                 watcher.staged(result, is_new=False)
                 results.append(result)

@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from validation.judgement.metrics import Errors
 
@@ -164,22 +163,25 @@ def _interval(ratios: NDArray[np.float64]) -> tuple[float, float] | None:
 def _fit_slope(bins: list[Bin], resampled: NDArray[np.float64]) -> Slope | None:
     """Least squares over the bins; None without three bins whose ratio has a logarithm.
 
-    Each end of the interval is the farther one of two: the bootstrap's, which knows how far chance
-    moves the bins, and the regression's own (Student's t of the residuals), which knows how far the
-    bins are from any power law. A ratio that rises over the first hundred positions and is level
-    from there on has a slope to the first and none to the second.
+    The interval is the bootstrap's; its lower end is that of the later half of the bins where that
+    is lower. A ratio that rises over the first hundred positions and is level from there on does
+    not drift; an error that is linear in position and adds to the floor's,
+    sqrt(floor^2 + (c * position)^2), is steepest at the end.
     """
     usable = np.array([bool(bin_.ratio) for bin_ in bins]) & (resampled > 0).all(axis=0)
     if usable.sum() < 3:
         return None
     x = np.log([bin_.centre for bin_ in bins])[usable]
-    x -= x.mean()
-    weights = x / (x @ x)
     measured = np.log([bin_.ratio or np.nan for bin_ in bins])[usable]
-    value = float(measured @ weights)
-    ends = np.percentile(np.log(resampled[:, usable]) @ weights, _PERCENTILES)
-    freedom = len(x) - 2
-    residuals = measured - measured.mean() - value * x
-    error = np.sqrt(residuals @ residuals / freedom / (x @ x))
-    fitted = value + error * t.ppf(np.array(_PERCENTILES) / 100, freedom)
-    return Slope(value, float(min(ends[0], fitted[0])), float(max(ends[1], fitted[1])))
+    logs = np.log(resampled[:, usable])
+    late = slice(len(x) // 2, None)
+    low, high = np.percentile(logs @ _slope_weights(x), _PERCENTILES)
+    late_low = np.percentile(logs[:, late] @ _slope_weights(x[late]), _PERCENTILES[0])
+    return Slope(float(measured @ _slope_weights(x)), float(min(low, late_low)), float(high))
+
+
+def _slope_weights(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the values at `x` are multiplied by for the slope of their least squares line."""
+    x = x - x.mean()
+    weights: NDArray[np.float64] = x / (x @ x)
+    return weights

@@ -36,7 +36,8 @@ THRESHOLDS = (
         MAX_SLOPE,
         "A reordering has slope 0, a table error linear in position has slope 1. 0.1 is a growth "
         "of 1.5 from 1k to 64k, which the first rule alone would let pass at short context. The "
-        "interval is the wider of a block bootstrap's and the regression's own, at each end.",
+        "lower end is that of the later half of the bins where that is lower: what rises at first "
+        "and is level from then on does not drift.",
     ),
     Threshold(
         "largest ratio of a bin at which a slope counts, more than",

@@ -132,14 +132,14 @@ def _import_from(tree: Path) -> None:
 
 
 def _attention_options(job: SubjectJob) -> dict[str, str]:
-    """What the configuration is told about attention: nothing where the job asks for eager."""
+    """What the configuration is told about attention, by trees that can be told."""
     from transformer_lens import HookedTransformerConfig
 
-    if job.attention == EAGER:
-        return {}
-    if ATTENTION_FIELD not in {field.name for field in fields(HookedTransformerConfig)}:
+    if ATTENTION_FIELD in {field.name for field in fields(HookedTransformerConfig)}:
+        return {ATTENTION_FIELD: job.attention}
+    if job.attention != EAGER:
         raise SubjectRefused(f"it has no {job.attention} attention")
-    return {ATTENTION_FIELD: job.attention}
+    return {}
 
 
 def _load_by_itself(

@@ -19,7 +19,11 @@ STOCK = "stock"
 ATTENTION_FIELD = "attn_implementation"
 """The field of `HookedTransformerConfig` that chooses the attention, where a tree has one."""
 
-_CONFIGURATIONS = ("config/hooked_transformer_config.py", "HookedTransformerConfig.py")
+_CONFIGURATIONS = (
+    "config/hooked_transformer_config.py",
+    "config/transformer_lens_config.py",  # what it inherits from
+    "HookedTransformerConfig.py",
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ def resolve_tree(spec: str, base: Base, report: Callable[[str], None]) -> Tree:
         report(f"unpacking TransformerLens {base.version}")
         path = pristine_tree(base)
     else:
-        path = _folder(spec)
-    _refuse_no_package(spec, path)
+        path = _folder(spec, "--subjects")
+    _refuse_no_package(spec, path, "--subjects")
     try:
         sha256 = source_sha256(path)
     except OSError as error:
@@ -90,30 +94,30 @@ def resolve_tree(spec: str, base: Base, report: Callable[[str], None]) -> Tree:
     )
 
 
-def refuse_bad_folders(specs: Iterable[str]) -> None:
+def refuse_bad_folders(specs: Iterable[str], option: str = "--subjects") -> None:
     """Raises InputError if one of the folders among `specs` is no tree; makes and fetches none."""
     for spec in specs:
         if spec not in (FORK, STOCK):
-            _refuse_no_package(spec, _folder(spec))
+            _refuse_no_package(spec, _folder(spec, option), option)
 
 
-def _folder(spec: str) -> Path:
+def _folder(spec: str, option: str) -> Path:
     try:
         return Path(spec).expanduser().absolute()
     except RuntimeError as error:  # ~ of nobody
         raise InputError(
-            f"--subjects: {shown(spec)} is no folder ({reason(error)}); 'fork', 'stock' or a "
+            f"{option}: {shown(spec)} is no folder ({reason(error)}); 'fork', 'stock' or a "
             "folder that contains transformer_lens/ is accepted."
         ) from None
 
 
-def _refuse_no_package(spec: str, tree: Path) -> None:
+def _refuse_no_package(spec: str, tree: Path, option: str) -> None:
     try:
         is_package = (tree / PACKAGE / "__init__.py").is_file()
     except (OSError, ValueError):  # a name too long, or with NUL
         is_package = False
     if not is_package:
         raise InputError(
-            f"--subjects: {shown(spec)} has no transformer_lens package; 'fork', 'stock' or a "
+            f"{option}: {shown(spec)} has no transformer_lens package; 'fork', 'stock' or a "
             "folder that contains transformer_lens/ is accepted."
         )

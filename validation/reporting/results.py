@@ -48,7 +48,11 @@ class SlopeRecord(Record):
 
 
 class Provenance(Record):
-    """What the result was measured with; whatever could change it is here or in the case."""
+    """What the result was measured with; whatever could change it is here or in the case.
+
+    `eager_prefill` is the number of tokens a forward of the eager attention that the floor is
+    measured with; older results do not have it: there it is the case's `prefill`.
+    """
 
     case_key: Sha256
     harness_sha256: Sha256
@@ -63,6 +67,7 @@ class Provenance(Record):
     prompt_source: str
     reference_attention: str
     floor: str
+    eager_prefill: Annotated[int, Field(ge=1)] | None = None
     seed: int
     chunk: int
     packages: dict[str, str]

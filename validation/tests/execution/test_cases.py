@@ -44,7 +44,7 @@ REQUEST = Request(
     threads=2,
     memory_bytes=2**33,
 )
-CASE = Case(TREE, "float32", 64, 64)
+CASE = Case(TREE, "float32", 64, 64, 64)
 SURROUNDINGS = Surroundings("d" * 64, {"torch": "2.13.0"}, {"threads": "2"}, "c0ffee", False)
 
 
@@ -64,7 +64,9 @@ def with_shape(layers: int = SHAPE.layers, vocab: int = SHAPE.vocab) -> Checkpoi
         (replace(REQUEST, seed=1), CASE, None),
         (replace(REQUEST, prompt=Prompt(np.arange(128) + 1, "counting")), CASE, None),
         (REQUEST, replace(CASE, context=128), None),
+        (replace(REQUEST, attention="sdpa"), CASE, None),
         (REQUEST, replace(CASE, prefill=32), None),
+        (REQUEST, replace(CASE, eager_prefill=32), None),
         (REQUEST, replace(CASE, dtype="bfloat16"), None),
         (REQUEST, replace(CASE, tree=replace(TREE, sha256="e" * 64)), None),
         (REQUEST, replace(CASE, tree=replace(TREE, name="stock")), None),

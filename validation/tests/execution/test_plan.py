@@ -82,6 +82,23 @@ def test_fused_attention_takes_all_tokens_at_once() -> None:
     assert fused.prefill == fused.reference_prefill == eager.reference_prefill == 65536
     assert fused.eager_prefill == eager.eager_prefill == eager.prefill < 65536
     assert fused.subject_bytes < eager.subject_bytes
+    tight = plan_case(request, "float32", 65536, machine(4), "sdpa")
+    assert "in one forward" in (tight.refusal or "")
+
+
+def test_the_floor_does_not_depend_on_who_is_compared() -> None:
+    """With sdpa the reference has the same eager chunks beside a tree that needs smaller."""
+    request = replace(
+        REQUEST,
+        checkpoint=replace(REQUEST.checkpoint, shape=replace(SMOLLM2, layers=2)),
+        contexts=(4096,),
+        attention="sdpa",
+    )
+    fused, eager = (
+        plan_case(request, "float32", 4096, machine(2.5), attention)
+        for attention in ("sdpa", "eager")
+    )
+    assert fused.eager_prefill == eager.eager_prefill > eager.prefill
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -6,13 +6,26 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Never
+
+import numpy as np
+import pytest
 
 from transformer_lens_fork.bases import REPOSITORY
-from validation.reporting.results import Result
+from validation.execution.jobs import Job, Progress, ReferenceJob
+from validation.execution.processes import WorkerDied
+from validation.execution.run import run_cases
+from validation.models.prompts import Prompt
+from validation.models.shapes import Shape
+from validation.models.trees import Tree
+from validation.reporting.results import Result, ResultStore
 from validation.rope.catalogue import find_fault
 from validation.rope.faults import Fault, plant
 from validation.tests.conftest import save_checkpoint
+from validation.tests.execution.test_cases import REQUEST
 
 FAULTS = tuple(map(find_fault, ("factor-ignored", "original-is-n-ctx", "low-high-swapped")))
 
@@ -271,6 +284,56 @@ def test_fused_attention_is_identical_to_fused_attention(
     assert stock.logits_differing
     assert any("has eager attention only" in note for note in stock.notes)
     assert unscaled.verdict == "BEYOND_FLOOR"
+
+
+@pytest.mark.parametrize(("gibibytes", "refused"), [(4.0, "fused"), (5.5, "eager")])
+@pytest.mark.parametrize("order", [("fused", "eager"), ("eager", "fused")])
+def test_each_tree_has_a_plan_of_its_own(
+    gibibytes: float,
+    refused: str,
+    order: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What does not fit one tree may fit another: each case ends once, in its own way."""
+    trees = []
+    for name in order:
+        file = tmp_path / name / "transformer_lens/config/hooked_transformer_config.py"
+        file.parent.mkdir(parents=True)
+        file.write_text("attn_implementation" if name == "fused" else "")
+        trees.append(Tree(name, tmp_path / name, "a" * 64, None, loads_itself=False))
+    shape = Shape(2 if refused == "fused" else 30, 576, 1536, 9, 3, 64, 49152, is_tied=True)
+    request = replace(
+        REQUEST,
+        checkpoint=replace(REQUEST.checkpoint, shape=shape),
+        trees=tuple(trees),
+        contexts=(65536,),
+        attention="sdpa",
+        prompt=Prompt(np.zeros(65536, dtype=np.int64), "zeros"),
+        memory_bytes=int(gibibytes * 2**30),
+    )
+
+    def die(job: Job, _log: Path) -> Iterator[Never]:
+        assert isinstance(job, ReferenceJob), "no subject runs without a reference"
+        assert [forward.context for forward in job.forwards] == [65536]
+        raise WorkerDied("was not started")
+        yield
+
+    monkeypatch.setattr("validation.execution.run.run_worker", die)
+    found = run_cases(request, ResultStore(tmp_path / "out"), Silent())
+    verdicts = {result.subject: result.verdict for result in found}
+    assert len(found) == 2
+    assert verdicts == {refused: "TOO_LARGE"} | {name: "DIED" for name in order if name != refused}
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def progress(self, who: str, event: Progress) -> None:
+        """Nothing."""
+
+    def result(self, result: Result, is_new: bool) -> None:
+        """Nothing."""
 
 
 _SEGFAULT_AT_128_TOKENS = """

@@ -53,10 +53,17 @@ def test_a_step_is_no_growth() -> None:
     assert slope is not None
     assert slope.value > 0.1
     assert slope.low < 0.1
-    growth = (np.arange(512) + 1.0) ** slope.value / 8
-    _, power_law = bin_errors(subject_metrics(512, scale=growth), floor)
-    assert power_law is not None
-    assert power_law.low > 0.1
+
+
+@pytest.mark.parametrize("positions", [256, 512, 1024])
+def test_an_error_that_adds_to_the_floor_s_drifts(positions: int) -> None:
+    """As a table's that is linear in position does: no power law, below twice the floor."""
+    growth = np.sqrt(1 + (1.4 * np.arange(positions) / positions) ** 2)
+    floor = floor_metrics(positions).pooled
+    bins, slope = bin_errors(subject_metrics(positions, scale=growth), floor)
+    assert max(bin_.ratio or 0.0 for bin_ in bins) < 2
+    assert slope is not None
+    assert slope.low > 0.1
 
 
 def test_slope_needs_three_bins() -> None:
