@@ -156,13 +156,11 @@ POSITIONS = (
             "growth-of-another-theta",
             "A table computed anew has the default theta.",
             ((_EXTENSION, _EXTENSION.replace("self._rotary_base()", "10000")),),
-            hidden_up_to=2048,
         ),
         Fault(
             "growth-in-bfloat16",
             "A table computed anew is bfloat16.",
             ((_EXTENSION, _EXTENSION.replace("self.cfg.dtype", "torch.bfloat16")),),
-            hidden_up_to=2048,
             needs=frozenset({Need.NOT_BFLOAT16}),
         ),
         Fault(
