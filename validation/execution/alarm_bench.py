@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -160,14 +159,9 @@ def _provenance(setting: Setting, key: str, checkpoint_sha256: str) -> AlarmProv
     surroundings = setting.surroundings
     return AlarmProvenance(
         key=key,
-        harness_sha256=surroundings.harness_sha256,
-        git_commit=surroundings.git_commit,
-        git_dirty=surroundings.git_dirty,
+        **surroundings.recorded(),
         tree_sha256=setting.tree.sha256,
         series_sha256=setting.tree.series_sha256,
         sdist_sha256=setting.base.sdist_sha256,
         checkpoint_sha256=checkpoint_sha256,
-        packages=surroundings.packages,
-        settings=surroundings.settings,
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -1,7 +1,6 @@
 """Runs the bench: every contestant in a process of its own, one at work at a time."""
 
 import os
-from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
@@ -114,9 +113,7 @@ def _provenance(
     request = bench.request
     return BenchProvenance(
         key=key,
-        harness_sha256=surroundings.harness_sha256,
-        git_commit=surroundings.git_commit,
-        git_dirty=surroundings.git_dirty,
+        **surroundings.recorded(),
         sdist_sha256=request.base.sdist_sha256,
         checkpoint_sha256=request.checkpoint.sha256,
         layers=request.checkpoint.shape.layers,
@@ -125,7 +122,4 @@ def _provenance(
         seed=request.seed,
         memory_limit_bytes=request.memory_bytes,
         load_average=os.getloadavg()[0],
-        packages=surroundings.packages,
-        settings=surroundings.settings,
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -119,6 +121,10 @@ class Surroundings:
             git_commit=commit,
             git_dirty=is_dirty,
         )
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields by which every kind of provenance says it, and the time."""
+        return asdict(self) | {"measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:

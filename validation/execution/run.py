@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -243,9 +242,7 @@ class _Batch:
         case = Case(tree, self.dtype, plan.context, plan.prefill, plan.eager_prefill)
         return Provenance(
             case_key=case_key(request, case, surroundings),
-            harness_sha256=surroundings.harness_sha256,
-            git_commit=surroundings.git_commit,
-            git_dirty=surroundings.git_dirty,
+            **surroundings.recorded(),
             tree_sha256=tree.sha256,
             series_sha256=tree.series_sha256,
             sdist_sha256=request.base.sdist_sha256,
@@ -258,9 +255,6 @@ class _Batch:
             eager_prefill=plan.eager_prefill,
             seed=request.seed,
             chunk=request.chunk,
-            packages=surroundings.packages,
-            settings=surroundings.settings,
-            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
 

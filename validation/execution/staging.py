@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,16 +203,13 @@ def _provenance(request: Request, case: Case, surroundings: Surroundings) -> Sta
     ingredients = [case_key(request, case, surroundings), oracles]
     return StageProvenance(
         key=hashlib.sha256(json.dumps(ingredients).encode()).hexdigest(),
-        harness_sha256=surroundings.harness_sha256,
+        **surroundings.recorded(),
         tree_sha256=case.tree.sha256,
         series_sha256=case.tree.series_sha256,
         sdist_sha256=request.base.sdist_sha256,
         checkpoint_sha256=request.checkpoint.sha256,
         prompt_sha256=request.prompt.sha256(case.context),
         seed=request.seed,
-        packages=surroundings.packages,
-        settings=surroundings.settings,
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -154,5 +154,4 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "bench": _bench_table,
     "alarms": _alarm_table,
     "faults": _kill_table,
-    "faults-sdpa": _kill_table,
 }

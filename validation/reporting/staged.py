@@ -132,10 +132,12 @@ class GraftRecord(Record):
 
 
 class StageProvenance(Record):
-    """What the stages were measured with."""
+    """What the stages were measured with; older ones do not know the commit."""
 
     key: Sha256
     harness_sha256: Sha256
+    git_commit: str = "unknown"
+    git_dirty: bool = True
     tree_sha256: Sha256
     series_sha256: Sha256 | None
     sdist_sha256: Sha256
