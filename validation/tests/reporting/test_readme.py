@@ -36,6 +36,16 @@ def test_a_table_follows_its_evidence(make_result: MakeResult, tmp_path: Path) -
     assert render_readme(drawn, tmp_path) == drawn
 
 
+def test_fused_attention_needs_no_stock_beside_it(make_result: MakeResult, tmp_path: Path) -> None:
+    """The fork's cases alone, with what both sides took."""
+    folder = tmp_path / "v3.9.0-smollm2-sdpa"
+    folder.mkdir()
+    line = make_result("fork").model_dump_json() + "\n"
+    (folder / "results.jsonl").write_text(line, encoding="utf-8")
+    drawn = render_readme(MARKED.replace("smollm2", "smollm2-sdpa"), tmp_path)
+    assert "| float32 | 4k | **0** | 201,326,592 | 6.00e-06 |" in drawn
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [("no table", "no '<!-- evidence"), (MARKED.replace("v3.9.0", "v9"), "'v9-smollm2' is no ev")],
