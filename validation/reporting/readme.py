@@ -18,7 +18,7 @@ from validation.reporting.records import Record
 from validation.reporting.report import markdown_environment
 from validation.reporting.results import RESULTS, Result
 from validation.reporting.tables import Table
-from validation.reporting.wording import count, error, memory, ratio, seconds, tokens
+from validation.reporting.wording import count, error, memory, ratio, tokens
 
 README = REPOSITORY / "README.md"
 EVIDENCE = REPOSITORY / "validation" / "evidence"
@@ -86,18 +86,17 @@ def _identity_table(folder: Path) -> str:
 
 
 def _fused_table(folder: Path) -> str:
-    """The fork's differing logits in fused attention, and what both take."""
+    """The fork's differing logits in fused attention, and the memory of its process."""
     lines = [
-        "| dtype | tokens | logits that differ, fork | of | floor: mean error | time, fork | HF | "
+        "| dtype | tokens | logits that differ, fork | of | floor: mean error | "
         "peak memory, fork |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for (subject, _, _), fork in _read(folder).items():
         if subject == FORK:
             lines.append(
                 f"| {fork.dtype} | {tokens(fork.context)} | **{count(fork.logits_differing)}** | "
                 f"{count(fork.logits_total)} | {error(fork.floor_mean_abs)} | "
-                f"{seconds(fork.seconds)} | {seconds(fork.reference_seconds)} | "
                 f"{memory(fork.peak_memory_bytes)} |"
             )
     return "\n".join(lines)

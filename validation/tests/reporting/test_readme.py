@@ -37,7 +37,7 @@ def test_a_table_follows_its_evidence(make_result: MakeResult, tmp_path: Path) -
 
 
 def test_fused_attention_needs_no_stock_beside_it(make_result: MakeResult, tmp_path: Path) -> None:
-    """The fork's cases alone, with what both sides took."""
+    """The fork's cases alone, and what their process took."""
     folder = tmp_path / "v3.9.0-smollm2-sdpa"
     folder.mkdir()
     line = make_result("fork").model_dump_json() + "\n"
