@@ -159,7 +159,7 @@ def plan_case(
     limit = machine.memory_bytes
 
     def needs(who: str, prefill: int | None) -> int:
-        return _peak_bytes(who, shape, size, context, prefill, request.chunk)
+        return peak_bytes(who, shape, size, context, prefill, request.chunk)
 
     def choose_prefill(*models: str) -> int:
         if max(needs(who, context) for who in models) <= limit:
@@ -251,12 +251,19 @@ def forward_bytes(
     return scores + activations + repeated + cache + size * context * shape.hidden
 
 
-def _peak_bytes(
+def peak_bytes(
     who: str, shape: Shape, size: int, context: int, eager_prefill: int | None, chunk: int
 ) -> int:
     """Of the forward, or of comparing the logits, whichever is more.
 
-    Without eager attention there is one forward of all tokens through sdpa.
+    Args:
+        who: `reference` or `subject`.
+        shape: the model's.
+        size: bytes of a value.
+        context: tokens.
+        eager_prefill: tokens at a time through eager attention; None for one forward of all tokens
+            through sdpa.
+        chunk: positions whose logits are compared at a time.
     """
     hidden_bytes = size * context * shape.hidden
     forward = forward_bytes(who, shape, size, context, eager_prefill)
