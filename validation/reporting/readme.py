@@ -10,8 +10,6 @@ from transformer_lens_fork.errors import InputError
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
 from validation.reporting.alarm_records import ALARMS, AlarmRecord
-from validation.reporting.bench_content import compose_bench
-from validation.reporting.bench_records import BENCH, BenchRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
 from validation.reporting.records import Record
@@ -102,13 +100,6 @@ def _fused_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _bench_table(folder: Path) -> str:
-    """Time and memory beside the partner of each pair."""
-    report = compose_bench(_records(folder / BENCH, BenchRecord))
-    headlines = "\n".join(f"- {headline}" for headline in report.headlines)
-    return "\n\n".join((headlines, _markdown(report.seconds), _markdown(report.growth)))
-
-
 def _floor_table(folder: Path) -> str:
     """Verdicts and mean errors of both, where the claim is the floor."""
     cases = _read(folder)
@@ -150,7 +141,6 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "v2.8.0-smollm2": _floor_table,
     "v3.9.0-smollm2-ladder": _identity_table,
     "v3.9.0-smollm2-sdpa": _fused_table,
-    "bench": _bench_table,
     "alarms": _alarm_table,
     "faults": _kill_table,
 }
