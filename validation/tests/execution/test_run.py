@@ -180,7 +180,7 @@ def test_a_tree_that_quits_or_has_another_forward(
     (quits / "transformer_lens" / "__init__.py").write_text("import sys; sys.exit(0)\n")
     source = Path("transformer_lens/HookedTransformer.py")
     scaled = Fault(
-        "scaled", "Logits are scaled.", ((" self.unembed(", " 1.5 * self.unembed("),), source
+        "scaled", "Logits are scaled.", (("(self.unembed(", "(1.5 * self.unembed("),), source
     )
     tree = plant(scaled, fork, tmp_path / scaled.name)
     process = run(
