@@ -5,6 +5,7 @@ import json
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
@@ -13,7 +14,7 @@ from packaging.version import Version
 from transformer_lens_fork.bases import REPOSITORY, Base
 from transformer_lens_fork.errors import InputError
 from validation.execution.arithmetic import describe_arithmetic, installed_packages
-from validation.execution.jobs import AttentionName, DtypeName
+from validation.execution.jobs import AttentionName, DtypeName, ReferenceJob, SubjectJob
 from validation.models.checkpoints import Checkpoint
 from validation.models.hashing import files_sha256
 from validation.models.prompts import Prompt
@@ -68,6 +69,34 @@ class Request:
         if tree.name == STOCK and Version(self.base.version) < _WITHOUT_MASK_BUFFERS:
             return self.contexts[-1]
         return None
+
+    def reference_job(self, dtype: DtypeName, scratch: Path, **own: object) -> ReferenceJob:
+        """What a worker with the reference is told; `own` says what else, or otherwise."""
+        fields = {"attention": self.attention, "rope_theta": self.checkpoint.rope.theta}
+        return ReferenceJob.model_validate(self._job_fields(dtype, scratch) | fields | own)
+
+    def subject_job(self, tree: Tree, dtype: DtypeName, scratch: Path, **own: object) -> SubjectJob:
+        """What a worker with `tree` is told; `own` says what else, or otherwise."""
+        fields = {
+            "attention": tree.attention(self.attention),
+            "tree": tree.path,
+            "loads_itself": tree.loads_itself,
+            "is_stock": tree.name == STOCK,
+            "n_ctx": self.n_ctx(tree),
+        }
+        return SubjectJob.model_validate(self._job_fields(dtype, scratch) | fields | own)
+
+    def _job_fields(self, dtype: DtypeName, scratch: Path) -> dict[str, object]:
+        return {
+            "checkpoint": self.checkpoint.path,
+            "dtype": dtype,
+            "device": self.device,
+            "forwards": (),
+            "chunk": self.chunk,
+            "threads": self.threads,
+            "seed": self.seed,
+            "scratch": scratch,
+        }
 
 
 @dataclass(frozen=True)

@@ -240,9 +240,8 @@ def forward_bytes(
             through sdpa.
     """
     prefill = eager_prefill or context
-    scores = _SCORE_COPIES[who, size] * size * shape.heads * prefill * context
-    if eager_prefill is None:
-        scores = 0.0
+    copies = _SCORE_COPIES[who, size] if eager_prefill else 0.0
+    scores = copies * size * shape.heads * prefill * context
     channels = 6 * shape.hidden + 3 * shape.intermediate + 6 * shape.heads * shape.head_dim
     activations = size * prefill * channels
     # Keys and values are repeated for every head, rotated and concatenated.

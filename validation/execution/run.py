@@ -1,6 +1,6 @@
 """Runs the cases of a request: a reference process for each dtype, then a process for each tree."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +15,7 @@ from validation.execution.jobs import (
     Forward,
     Measured,
     Progress,
-    ReferenceJob,
     Refused,
-    SubjectJob,
     reference_metrics_path,
     subject_metrics_path,
 )
@@ -26,7 +24,7 @@ from validation.execution.processes import WorkerDied, run_worker
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Errors, PositionMetrics
 from validation.judgement.verdict import Judgement, Verdict, judge
-from validation.models.trees import STOCK, Tree
+from validation.models.trees import Tree
 from validation.reporting.records import finite
 from validation.reporting.results import (
     BinRecord,
@@ -114,10 +112,8 @@ class _Batch:
         measured: dict[int, Measured] = {}
         if not plans:
             return measured, ""
-        theta = self.request.checkpoint.rope.theta
-        fields = self._job_fields(plans, {plan.context: plan.reference_prefill for plan in plans})
-        own = {"attention": self.request.attention, "rope_theta": theta}
-        job = ReferenceJob.model_validate(fields | own)
+        forwards = _forwards(plans, [plan.reference_prefill for plan in plans])
+        job = self.request.reference_job(self.dtype, self.scratch, forwards=forwards)
         try:
             for event in run_worker(job, self._log("reference")):
                 if isinstance(event, Progress):
@@ -134,7 +130,8 @@ class _Batch:
         # A death costs the case it hit; the others get a new process.
         left = {plan.context: plan for plan in plans}
         while left:
-            job = self._subject_job(tree, list(left.values()))
+            forwards = _forwards(left.values(), [plan.prefill for plan in left.values()])
+            job = self.request.subject_job(tree, self.dtype, self.scratch, forwards=forwards)
             try:
                 for event in run_worker(job, self._log(tree.name)):
                     if isinstance(event, Progress):
@@ -151,37 +148,6 @@ class _Batch:
                     return
                 plan = left.pop(next(iter(left)))
                 yield self._result(tree, plan, Verdict.DIED, f"the worker {death}")
-
-    def _subject_job(self, tree: Tree, plans: list[CasePlan]) -> SubjectJob:
-        fields = self._job_fields(plans, {plan.context: plan.prefill for plan in plans}) | {
-            "attention": tree.attention(self.request.attention),
-            "tree": tree.path,
-            "loads_itself": tree.loads_itself,
-            "is_stock": tree.name == STOCK,
-            "n_ctx": self.request.n_ctx(tree),
-        }
-        return SubjectJob.model_validate(fields)
-
-    def _job_fields(self, plans: list[CasePlan], prefill: dict[int, int]) -> dict[str, object]:
-        request = self.request
-        forwards = tuple(
-            Forward(
-                context=plan.context,
-                prefill=prefill[plan.context],
-                eager_prefill=plan.eager_prefill,
-            )
-            for plan in plans
-        )
-        return {
-            "checkpoint": request.checkpoint.path,
-            "dtype": self.dtype,
-            "device": request.device,
-            "forwards": forwards,
-            "chunk": request.chunk,
-            "threads": request.threads,
-            "seed": request.seed,
-            "scratch": self.scratch,
-        }
 
     def _log(self, who: str) -> Path:
         name = "".join(letter if letter.isalnum() else "-" for letter in who).strip("-")
@@ -256,6 +222,13 @@ class _Batch:
             seed=request.seed,
             chunk=request.chunk,
         )
+
+
+def _forwards(plans: Iterable[CasePlan], prefills: Iterable[int]) -> tuple[Forward, ...]:
+    return tuple(
+        Forward(context=plan.context, prefill=prefill, eager_prefill=plan.eager_prefill)
+        for plan, prefill in zip(plans, prefills, strict=True)
+    )
 
 
 def _figures(

@@ -25,7 +25,7 @@ from validation.judgement.graft import judge_graft
 from validation.judgement.metrics import PositionMetrics
 from validation.judgement.stages import compare_stages, first_departure
 from validation.models.hashing import files_sha256
-from validation.models.trees import STOCK, Tree
+from validation.models.trees import Tree
 from validation.reporting.staged import (
     GraftRecord,
     StageProvenance,
@@ -93,9 +93,8 @@ class _Batch:
     def run(self, pending: dict[Tree, StageProvenance]) -> Iterator[StageResult]:
         np.save(self.scratch / "tokens.npy", self.request.prompt.tokens[: self._tokens])
         self.watcher.step(f"reference {self.dtype}, stages")
-        theta = self.request.checkpoint.rope.theta
-        own = {"attention": self.request.attention, "rope_theta": theta}
-        job = ReferenceJob.model_validate(self._job_fields() | own)
+        request, own = self.request, {"probe_tokens": self._tokens}
+        job = request.reference_job(self.dtype, self.scratch, **own)
         trouble = self._run(job, "reference")
         for tree, provenance in pending.items():
             if trouble:
@@ -104,7 +103,8 @@ class _Batch:
             self.watcher.step(f"{tree.name} {self.dtype}, stages")
             # A tree that ends its process early must not be judged by its predecessor's probes.
             ProbeFiles.of_subject(self.scratch).clear()
-            failure = self._run(self._subject_job(tree), tree.name)
+            subject_job = request.subject_job(tree, self.dtype, self.scratch, **own)
+            failure = self._run(subject_job, tree.name)
             if failure:
                 yield self._failed(tree, provenance, *failure)
             else:
@@ -126,30 +126,6 @@ class _Batch:
     @property
     def _tokens(self) -> int:
         return probe_tokens(self.request)
-
-    def _job_fields(self) -> dict[str, object]:
-        request = self.request
-        return {
-            "checkpoint": request.checkpoint.path,
-            "dtype": self.dtype,
-            "device": request.device,
-            "forwards": (),
-            "chunk": request.chunk,
-            "threads": request.threads,
-            "seed": request.seed,
-            "scratch": self.scratch,
-            "probe_tokens": self._tokens,
-        }
-
-    def _subject_job(self, tree: Tree) -> SubjectJob:
-        fields = self._job_fields() | {
-            "attention": tree.attention(self.request.attention),
-            "tree": tree.path,
-            "loads_itself": tree.loads_itself,
-            "is_stock": tree.name == STOCK,
-            "n_ctx": self.request.n_ctx(tree),
-        }
-        return SubjectJob.model_validate(fields)
 
     def _compare(self, tree: Tree, provenance: StageProvenance) -> StageResult:
         reference = ProbeFiles.of_reference(self.scratch)

@@ -11,7 +11,6 @@ from validation.execution.jobs import ReferenceJob, SubjectJob
 from validation.execution.live import LiveWorker
 from validation.execution.processes import WorkerDied
 from validation.models.subject import SubjectRefused
-from validation.models.trees import STOCK
 from validation.reporting.bench_records import Ending
 
 _WARM_UP_GENERATED = 2
@@ -106,26 +105,8 @@ class Turns:
         return worker
 
     def _job(self, who: Contestant) -> ReferenceJob | SubjectJob:
-        request = self._bench.request
-        fields: dict[str, object] = {
-            "checkpoint": request.checkpoint.path,
-            "dtype": request.dtypes[0],
-            "attention": who.attention,
-            "device": request.device,
-            "forwards": (),
-            "chunk": request.chunk,
-            "threads": request.threads,
-            "seed": request.seed,
-            "scratch": self._scratch,
-        }
-        tree = self._bench.tree(who)
+        request, tree = self._bench.request, self._bench.tree(who)
+        dtype, own = request.dtypes[0], {"attention": who.attention}
         if tree is None:
-            theta = request.checkpoint.rope.theta
-            return ReferenceJob.model_validate(fields | {"rope_theta": theta})
-        own = {
-            "tree": tree.path,
-            "loads_itself": tree.loads_itself,
-            "is_stock": tree.name == STOCK,
-            "n_ctx": request.n_ctx(tree),
-        }
-        return SubjectJob.model_validate(fields | own)
+            return request.reference_job(dtype, self._scratch, **own)
+        return request.subject_job(tree, dtype, self._scratch, **own)

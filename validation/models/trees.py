@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from transformer_lens_fork.bases import Base
@@ -53,9 +54,12 @@ class Tree:
 
     def attention(self, wanted: AttentionName) -> AttentionName:
         """The attention it is run with: `wanted`, or eager if its models have no other."""
+        return wanted if self._has_choice_of_attention else "eager"
+
+    @cached_property
+    def _has_choice_of_attention(self) -> bool:
         files = (self.path / PACKAGE / name for name in _CONFIGURATIONS)
-        has_choice = any(ATTENTION_FIELD in file.read_text() for file in files if file.is_file())
-        return wanted if has_choice else "eager"
+        return any(ATTENTION_FIELD in file.read_text() for file in files if file.is_file())
 
 
 def resolve_tree(spec: str, base: Base, report: Callable[[str], None]) -> Tree:
