@@ -10,6 +10,7 @@ from validation.execution.bench_grid import Bench, Contestant, Point
 from validation.execution.bench_messages import GENERATED
 from validation.execution.bench_plan import choose_groups, plan_points
 from validation.execution.cases import Surroundings
+from validation.execution.jobs import tokens_path
 from validation.execution.turns import Series, Turns
 from validation.reporting.bench_records import BenchProvenance, BenchRecord, TurnsRecord
 from validation.reporting.records import RecordFile
@@ -41,7 +42,7 @@ def run_bench(bench: Bench, file: RecordFile[BenchRecord], watcher: Watcher) -> 
     counter = _Counter(watcher, bench.repeats, [point for group in left for point, _ in group])
     folder = file.path.parent
     with building_folder(folder) as scratch:
-        np.save(scratch / "tokens.npy", bench.request.prompt.tokens)
+        np.save(tokens_path(scratch), bench.request.prompt.tokens)
         for group in left:
             # Another group's processes are gone by then.
             with Turns(bench, scratch, folder / LOGS, counter.count) as turns:

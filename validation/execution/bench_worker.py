@@ -5,28 +5,24 @@ It holds one model and does a piece of work for each line on its standard input,
 
 import gc
 import sys
-from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Int
-from pydantic import TypeAdapter
-from torch import Tensor
 
 from validation.execution.accidents import exhausted, what_ran_out
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.bench_messages import Piece, Ready, Timed
 from validation.execution.bench_work import Hooked, Transformers, Worked, do_piece
 from validation.execution.events import Reporter
-from validation.execution.jobs import AnyJob, Exhausted, Job, ReferenceJob, Refused, SubjectJob
+from validation.execution.jobs import Exhausted, Job, ReferenceJob, Refused, SubjectJob, read_job
 from validation.execution.meter import Meter
+from validation.execution.worker import load_tokens
 from validation.models.reference import load_reference
 from validation.models.subject import SubjectRefused, load_subject
 
 
 def main(job_file: str) -> None:
     """Loads the model of the job in `job_file` and works until its standard input ends."""
-    job = TypeAdapter[ReferenceJob | SubjectJob](AnyJob).validate_json(Path(job_file).read_bytes())
+    job = read_job(job_file)
     fix_arithmetic(job.threads, job.seed)
     with Reporter.from_environment() as reporter:
         try:
@@ -54,7 +50,7 @@ def _load(job: ReferenceJob | SubjectJob) -> tuple[Worked, tuple[str, ...]]:
 
 
 def _work(model: Worked, job: Job, piece: Piece) -> Timed:
-    tokens = _tokens(job, piece.context)
+    tokens = load_tokens(job, piece.context)
     gc.collect()  # neither time nor memory of this piece
     with Meter(job.device) as meter:
         chosen = do_piece(model, tokens, piece)
@@ -65,11 +61,6 @@ def _work(model: Worked, job: Job, piece: Piece) -> Timed:
         peak_memory_bytes=max(meter.peak_memory_bytes, meter.resting_memory_bytes),
         tokens=chosen,
     )
-
-
-def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
-    tokens = np.load(job.scratch / "tokens.npy", mmap_mode="r")[:context]
-    return torch.from_numpy(np.array(tokens))[None].to(job.device)
 
 
 if __name__ == "__main__":

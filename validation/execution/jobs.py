@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 AttentionName = Literal["eager", "sdpa"]
@@ -132,6 +132,16 @@ class Exhausted(Message):
 
 Event = Annotated[Progress | Measured | Refused | Exhausted, Field(discriminator="event")]
 AnyJob = Annotated[ReferenceJob | SubjectJob, Field(discriminator="kind")]
+
+
+def read_job(file: str) -> ReferenceJob | SubjectJob:
+    """The job that a worker's command line names."""
+    return TypeAdapter[ReferenceJob | SubjectJob](AnyJob).validate_json(Path(file).read_bytes())
+
+
+def tokens_path(scratch: Path) -> Path:
+    """The prompt's ids, of which each context takes a prefix."""
+    return scratch / "tokens.npy"
 
 
 def reference_hidden_path(scratch: Path, context: int) -> Path:

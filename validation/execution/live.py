@@ -14,6 +14,7 @@ from validation.execution.bench_messages import BenchEvent, Piece, Ready, Timed
 from validation.execution.jobs import Exhausted, ReferenceJob, Refused, SubjectJob
 from validation.execution.processes import (
     WorkerDied,
+    death_of,
     describe_end,
     last_lines,
     worker_environment,
@@ -84,9 +85,7 @@ class LiveWorker:
             raise WorkerDied(f"{describe_end(status, self._kills)}: {said}")
         event = _EVENT.validate_json(line)
         if isinstance(event, Exhausted):
-            if event.resource == "disk":
-                raise OSError(f"a worker's file cannot be written ({event.reason})")
-            raise WorkerDied(f"ran out of memory: {event.reason}")
+            raise death_of(event)
         if isinstance(event, Refused):
             raise SubjectRefused(event.reason)
         return event

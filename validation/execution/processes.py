@@ -92,9 +92,7 @@ def run_worker(
                     elif isinstance(event, Refused):
                         missing.clear()
                     elif isinstance(event, Exhausted):
-                        if event.resource == "disk":
-                            raise OSError(f"a worker's file cannot be written ({event.reason})")
-                        raise WorkerDied(f"ran out of memory: {event.reason}")
+                        raise death_of(event)
                     yield event
             status = process.wait()
         finally:
@@ -103,6 +101,13 @@ def run_worker(
             process.wait()
     if status != 0 or missing:
         raise WorkerDied(f"{describe_end(status, kills)}: {last_lines(log, start)}")
+
+
+def death_of(event: Exhausted) -> OSError | WorkerDied:
+    """What is raised over a worker that ran out of something."""
+    if event.resource == "disk":
+        return OSError(f"a worker's file cannot be written ({event.reason})")
+    return WorkerDied(f"ran out of memory: {event.reason}")
 
 
 def worker_environment(descriptor: int) -> dict[str, str]:

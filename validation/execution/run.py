@@ -18,6 +18,7 @@ from validation.execution.jobs import (
     Refused,
     reference_metrics_path,
     subject_metrics_path,
+    tokens_path,
 )
 from validation.execution.plan import CasePlan, measure_machine, plan_case
 from validation.execution.processes import WorkerDied, run_worker
@@ -92,7 +93,7 @@ class _Batch:
     watcher: Watcher
 
     def run(self) -> Iterator[Result]:
-        np.save(self.scratch / "tokens.npy", self.request.prompt.tokens)
+        np.save(tokens_path(self.scratch), self.request.prompt.tokens)
         # What does not fit is the subject's: another tree may fit at the same context.
         fitting = [p for pending in self.pending.values() for p in pending if p.refusal is None]
         plans = {plan.context: plan for plan in fitting}

@@ -17,6 +17,7 @@ from validation.execution.jobs import (
     ReferenceJob,
     Refused,
     SubjectJob,
+    tokens_path,
 )
 from validation.execution.probe_files import FLOOR, GRAFTED, PLAIN, ROPE, TOKENS, ProbeFiles
 from validation.execution.processes import WorkerDied, run_worker
@@ -91,7 +92,7 @@ class _Batch:
     watcher: StageWatcher
 
     def run(self, pending: dict[Tree, StageProvenance]) -> Iterator[StageResult]:
-        np.save(self.scratch / "tokens.npy", self.request.prompt.tokens[: self._tokens])
+        np.save(tokens_path(self.scratch), self.request.prompt.tokens[: self._tokens])
         self.watcher.step(f"reference {self.dtype}, stages")
         request, own = self.request, {"probe_tokens": self._tokens}
         job = request.reference_job(self.dtype, self.scratch, **own)

@@ -6,12 +6,10 @@ It loads one model, runs the job's contexts, and tells the parent how each went.
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,7 +18,6 @@ from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.events import Reporter
 from validation.execution.floors import linear, measure_floors
 from validation.execution.jobs import (
-    AnyJob,
     Exhausted,
     Job,
     Measured,
@@ -29,9 +26,11 @@ from validation.execution.jobs import (
     Refused,
     SubjectJob,
     head_path,
+    read_job,
     reference_hidden_path,
     reference_metrics_path,
     subject_metrics_path,
+    tokens_path,
 )
 from validation.execution.memory import Heap, return_freed_memory
 from validation.execution.meter import Meter
@@ -43,7 +42,7 @@ _PREFIX = 32
 
 def main(job_file: str) -> None:
     """Runs the job in `job_file`."""
-    job = TypeAdapter[ReferenceJob | SubjectJob](AnyJob).validate_json(Path(job_file).read_bytes())
+    job = read_job(job_file)
     fix_arithmetic(job.threads, job.seed)
     with Reporter.from_environment() as reporter:
         try:
@@ -66,9 +65,9 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
     if job.probe_tokens:
         from validation.execution.probe_reference import probe_reference
 
-        probe_reference(model, _tokens(job, job.probe_tokens), job)
+        probe_reference(model, load_tokens(job, job.probe_tokens), job)
     for forward in job.forwards:
-        tokens = _tokens(job, forward.context)
+        tokens = load_tokens(job, forward.context)
         on_layer = _layers_to(reporter, f"{forward.context} {job.attention}")
         with Meter(job.device) as meter:
             hidden = final_hidden(model, tokens, job.attention, on_layer, forward.prefill)
@@ -91,7 +90,7 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
         # The tree's import may have changed them.
         fix_arithmetic(job.threads, job.seed)
         shortest = min(forward.context for forward in job.forwards) if job.forwards else _PREFIX
-        subject.refuse_another_forward(_tokens(job, min(shortest, _PREFIX)))
+        subject.refuse_another_forward(load_tokens(job, min(shortest, _PREFIX)))
     except SubjectRefused as refusal:
         reporter.send(Refused(reason=str(refusal)))
         return
@@ -99,12 +98,12 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
     if job.probe_tokens:
         from validation.execution.probe_subject import probe_subject
 
-        probe_subject(subject, _tokens(job, job.probe_tokens), head, job)
+        probe_subject(subject, load_tokens(job, job.probe_tokens), head, job)
     for forward in job.forwards:
         context = forward.context
         on_layer = _layers_to(reporter, str(context))
         with Meter(job.device) as meter:
-            hidden = subject.final_hidden(_tokens(job, context), on_layer, forward.prefill)
+            hidden = subject.final_hidden(load_tokens(job, context), on_layer, forward.prefill)
         return_freed_memory()
         reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
         expected = Stream(reference.to(job.device), head)
@@ -124,8 +123,9 @@ def _layers_to(reporter: Reporter, what: str) -> Callable[[int, int], None]:
     return on_layer
 
 
-def _tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
-    tokens = np.load(job.scratch / "tokens.npy", mmap_mode="r")[:context]
+def load_tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
+    """The first ids of the job's prompt, on its device."""
+    tokens = np.load(tokens_path(job.scratch), mmap_mode="r")[:context]
     return torch.from_numpy(np.array(tokens))[None].to(job.device)
 
 
