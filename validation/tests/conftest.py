@@ -1,6 +1,8 @@
 """Tiny seeded checkpoints, and the trees under test."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from transformer_lens_fork.bases import get_base
+from transformer_lens_fork.bases import REPOSITORY, get_base
 from transformer_lens_fork.series import ensure_checkout
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -59,6 +61,18 @@ def save_checkpoint(folder: Path, *, std: float = 0.35, **changes: Any) -> Path:
         torch.nn.init.normal_(layer.self_attn.k_proj.weight, std=std)
     model.save_pretrained(folder)
     return folder
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python -m validation` with these arguments, as a person would start it."""
+    return subprocess.run(
+        [sys.executable, "-m", "validation", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+    )
 
 
 @pytest.fixture(scope="session")

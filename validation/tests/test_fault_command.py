@@ -1,30 +1,20 @@
 """`python -m validation faults`, as a person would start it."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
 from validation.execution.fault_run import choose_faults
 from validation.reporting.fault_records import FaultRecord
 from validation.rope.catalogue import FAULTS
+from validation.tests.conftest import command
 
 
 def faults(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command with these arguments."""
-    command = [sys.executable, "-m", "validation", "faults", "--out", str(out)]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
-    )
+    return command("faults", "--out", out, *arguments)
 
 
 def test_faults_are_caught_and_not_run_twice(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
 """The study of false alarms: its grid, what it runs, and that it can fail."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from transformer_lens_fork.bases import REPOSITORY
 from validation.execution.alarm_grid import SMALL_FAULTS, choose_situations
 from validation.execution.clean import Clean, kinds_at
 from validation.judgement.kills import is_noticed
@@ -16,6 +13,7 @@ from validation.models.random_llamas import RANDOM_LLAMAS
 from validation.reporting.alarm_records import AlarmRecord
 from validation.rope.catalogue import find_fault
 from validation.rope.faults import plant
+from validation.tests.conftest import command
 
 ONE_SITUATION = len(Clean)
 """Comparisons of the grid's first, which is small."""
@@ -23,15 +21,8 @@ ONE_SITUATION = len(Clean)
 
 def alarms(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command with these arguments."""
-    command = [sys.executable, "-m", "validation", "alarms", "--out", str(out), "--workers", "1"]
-    return subprocess.run(
-        [*command, "--comparisons", str(ONE_SITUATION), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
-    )
+    own = ("--out", out, "--workers", 1, "--comparisons", ONE_SITUATION)
+    return command("alarms", *own, *arguments)
 
 
 def read(out: Path) -> AlarmRecord:

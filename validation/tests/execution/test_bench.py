@@ -1,31 +1,21 @@
 """`python -m validation bench`, as a person would start it, on real trees and a tiny checkpoint."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from transformer_lens_fork.bases import REPOSITORY
 from validation.__main__ import app
 from validation.judgement.speed import pair_ratio
 from validation.reporting.bench_records import BenchRecord, TurnsRecord
+from validation.tests.conftest import command
 
 
 def bench(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command with these arguments."""
-    command = [sys.executable, "-m", "validation", "bench", "--out", str(out), "--threads", "1"]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
-    )
+    return command("bench", "--out", out, "--threads", 1, *arguments)
 
 
 def records(out: Path) -> list[BenchRecord]:

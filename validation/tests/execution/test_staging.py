@@ -1,17 +1,14 @@
 """The staged proof, whole: real trees, right and wrong, on tiny checkpoints."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from transformer_lens_fork.bases import REPOSITORY
 from validation.reporting.staged import StageResult
 from validation.rope.catalogue import FAULTS, find_fault
 from validation.rope.faults import Fault, Need, plant
-from validation.tests.conftest import save_checkpoint
+from validation.tests.conftest import command, save_checkpoint
 
 OFFICIAL = {
     "rope_type": "llama3",
@@ -76,16 +73,9 @@ _PLANTED = {
 """Mistakes by the stage that must be the first to see them."""
 
 
-def run(out: Path, *arguments: object, command: str = "stages") -> subprocess.CompletedProcess[str]:
-    """`python -m validation stages`, as a person would start it."""
-    return subprocess.run(
-        [sys.executable, "-m", "validation", command, "--out", str(out), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
-    )
+def run(out: Path, *arguments: object, name: str = "stages") -> subprocess.CompletedProcess[str]:
+    """`python -m validation stages`, or the command of that name."""
+    return command(name, "--out", out, *arguments)
 
 
 def staged(out: Path) -> list[StageResult]:
@@ -193,7 +183,7 @@ def test_a_run_says_where_it_first_differs(tmp_path: Path) -> None:
     """The report has the section; without the probes it does not."""
     checkpoint = save_checkpoint(tmp_path / "my-llama", max_position_embeddings=8192)
     arguments = ("--checkpoint", checkpoint, "--subjects", "stock", "--contexts", "64")
-    process = run(tmp_path / "with", *arguments, command="run")
+    process = run(tmp_path / "with", *arguments, name="run")
     assert process.returncode == 0, process.stdout + process.stderr
     [result] = staged(tmp_path / "with")
     assert result.tokens == 64
@@ -201,7 +191,7 @@ def test_a_run_says_where_it_first_differs(tmp_path: Path) -> None:
         text = (tmp_path / "with" / name).read_text(encoding="utf-8")
         assert "Where it first differs" in text
         assert "first leaves transformers at" in text
-    process = run(tmp_path / "without", *arguments, "--no-stages", command="run")
+    process = run(tmp_path / "without", *arguments, "--no-stages", name="run")
     assert process.returncode == 0, process.stdout + process.stderr
     report = (tmp_path / "without" / "report.md").read_text(encoding="utf-8")
     assert "Where it first differs" not in report
