@@ -12,7 +12,7 @@ from typing import Protocol
 from transformer_lens_fork.errors import InputError, VerificationError
 from validation.execution.alarm_bench import measure_situation
 from validation.execution.alarm_grid import SMALL_FAULTS, Setting, Situation
-from validation.execution.processes import ENVIRONMENT
+from validation.execution.processes import ENVIRONMENT, KEPT_HEAP
 from validation.models.subject import SubjectRefused
 from validation.models.trees import Tree
 from validation.reporting.alarm_records import AlarmRecord
@@ -101,7 +101,7 @@ def _measure(
 def _environment() -> Iterator[None]:
     """What the processes of a pool inherit when they start."""
     before = dict(os.environ)
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | KEPT_HEAP)
     try:
         yield
     finally:

@@ -109,6 +109,7 @@ def _start_process(job_file: Path, output: IO[bytes], events: int) -> subprocess
         stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=(events,),
-        env=worker_environment(events),
+        # Nothing is kept for the next turn: the peak of a forward is then its own, holes left out.
+        env=worker_environment(events, keeps_heap=False),
         text=True,
     )

@@ -22,6 +22,7 @@ from validation.execution.jobs import (
     Refused,
     SubjectJob,
 )
+from validation.models.reference import EAGER
 
 _EVENT: TypeAdapter[Progress | Measured | Refused | Exhausted] = TypeAdapter(Event)
 _LAST_LINES = 5
@@ -31,13 +32,19 @@ ENVIRONMENT = {
     # The checkpoint is on disk by now: a look at the hub could only slow a worker down.
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    # Without these glibc returns every large tensor to the system and faults it in again: two
-    # fifths of the time of a 4k forward. Other allocators ignore them. See `Heap`.
-    "MALLOC_MMAP_THRESHOLD_": str(2**33),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    # Large pages for large tensors: torch asks for them, where Linux grants them on request.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 """Of every process that runs a model."""
+
+KEPT_HEAP = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**33),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+}
+"""Of processes that run eager attention. Without it glibc returns every tensor of scores to the
+system and faults it in again: a fifth of the time of 32k tokens in chunks. The price is holes in
+the heap (see `Heap`); sdpa has no scores, is as fast without, and then takes what it needs and no
+more. Other allocators ignore it."""
 
 
 class WorkerDied(Exception):
@@ -77,7 +84,7 @@ def run_worker(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=(write_end,),
-                env=worker_environment(write_end),
+                env=worker_environment(write_end, keeps_heap=job.attention == EAGER),
             )
         finally:
             os.close(write_end)
@@ -110,12 +117,13 @@ def death_of(event: Exhausted) -> OSError | WorkerDied:
     return WorkerDied(f"ran out of memory: {event.reason}")
 
 
-def worker_environment(descriptor: int) -> dict[str, str]:
-    """Variables of a worker that writes its events to `descriptor`."""
+def worker_environment(descriptor: int, *, keeps_heap: bool) -> dict[str, str]:
+    """Variables of a worker that writes its events to `descriptor`; see `KEPT_HEAP`."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
     return (
         os.environ
         | ENVIRONMENT
+        | (KEPT_HEAP if keeps_heap else {})
         | {
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             EVENTS_VARIABLE: str(descriptor),

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from transformer_lens_fork.bases import REPOSITORY
-from validation.execution.processes import ENVIRONMENT
+from validation.execution.processes import ENVIRONMENT, KEPT_HEAP
 
 _HOLES = """
 import sys, torch
@@ -29,7 +29,7 @@ print((resident_memory() - before) // 2**20)
 @pytest.mark.parametrize(("how", "low", "high"), [("tidy", 0, 100), ("leave", 500, 800)])
 def test_a_heap_of_holes(how: str, low: int, high: int) -> None:
     """Left alone it stays many times what is in use; tidied it is not."""
-    environment = ENVIRONMENT | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = ENVIRONMENT | KEPT_HEAP | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.run(
         [sys.executable, "-c", _HOLES, how],
         capture_output=True,
