@@ -2,11 +2,11 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,7 +51,12 @@ app = typer.Typer(
 
 
 Checkpoint = Annotated[
-    str, typer.Option(help="smollm2, a folder with config.json and safetensors, or a hub id.")
+    str,
+    typer.Option(
+        help="smollm2, a folder with config.json and safetensors, a hub id, or random:SHAPE@SEED: "
+        "seeded weights of a Llama 3.x's size, such as random:llama-3.2-1b or "
+        "random:tiny-llama-3.1-405b."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for results and report; what it holds is kept.")]
 Contexts = Annotated[
@@ -71,6 +76,14 @@ Attention = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 BaseName = Annotated[str, typer.Option("--base", help="The release that fork and stock stand for.")]
+StreamLayers = Annotated[
+    bool,
+    typer.Option(
+        "--stream-layers",
+        help="One layer's weights on the device at a time, the next on its way: models larger than "
+        "the memory. The same bits; the fork is given one layer after the other.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of random prompts.", min=0)]
 Threads = Annotated[
     int | None, typer.Option(help="Of torch on CPU; by default torch's choice.", min=1)
@@ -98,6 +111,7 @@ def run(
         str, typer.Option(help="What passes: identical, or floor (IDENTICAL and AT_FLOOR).")
     ] = "floor",
     layers: Layers = None,
+    stream_layers: StreamLayers = False,
     memory: Memory = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -130,19 +144,7 @@ def run(
         from validation.reporting.results import RESULTS
 
         required = _one_of("--require", require, tuple(_REQUIRED))
-        asked = _Asked.checked(
-            checkpoint,
-            contexts,
-            subjects,
-            dtype,
-            attention,
-            device,
-            base,
-            layers,
-            memory,
-            seed,
-            threads,
-        )
+        asked = _Asked.checked(locals())
         if not resume and (out / RESULTS).exists():
             raise InputError(f"--no-resume: {str(out)!r} holds results; one without is accepted.")
         passed = _run(asked, out, _REQUIRED[required], stages)
@@ -163,6 +165,7 @@ def stages(
         typer.Option(help="What layers and logits need: identical, or floor. The rest is exact."),
     ] = "identical",
     layers: Layers = None,
+    stream_layers: StreamLayers = False,
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
@@ -179,19 +182,7 @@ def stages(
     """
     with _failures(out):
         required = _one_of("--require", require, tuple(_REQUIRED))
-        asked = _Asked.checked(
-            checkpoint,
-            None,
-            subjects,
-            dtype,
-            attention,
-            device,
-            base,
-            layers,
-            None,
-            seed,
-            threads,
-        )
+        asked = _Asked.checked(locals())
         passed = _stages(asked, out, _REQUIRED[required])
     raise typer.Exit(0 if passed else 1)
 
@@ -206,6 +197,7 @@ def plan(
     device: Device = "cpu",
     base: BaseName = "v3.9.0",
     layers: Layers = None,
+    stream_layers: StreamLayers = False,
     memory: Memory = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -219,19 +211,7 @@ def plan(
     Exit status: 0 everything fits, 1 a case does not.
     """
     with _failures():
-        asked = _Asked.checked(
-            checkpoint,
-            contexts,
-            subjects,
-            dtype,
-            attention,
-            device,
-            base,
-            layers,
-            memory,
-            seed,
-            threads,
-        )
+        asked = _Asked.checked(locals())
         fits = _plan(asked)
     raise typer.Exit(0 if fits else 1)
 
@@ -271,19 +251,7 @@ def faults(
     OUT/faults.md, OUT/fault_matrix.png   what people read
     """
     with _failures(out):
-        asked = _Asked.checked(
-            checkpoint,
-            contexts,
-            "fork",
-            dtype,
-            attention,
-            device,
-            base,
-            layers,
-            memory,
-            seed,
-            threads,
-        )
+        asked = _Asked.checked(locals(), subjects="fork")
         names = () if only is None else _split("--only", only)
         passed = _faults(asked, out, names, effects)
     raise typer.Exit(0 if passed else 1)
@@ -338,7 +306,12 @@ def bench(
     workloads: Annotated[str, typer.Option(help="What they do, as above.")] = ",".join(_WORKLOADS),
     tree: Annotated[str, typer.Option(help="fork, or a copy of it to put in its place.")] = "fork",
     layers: Layers = None,
-    repeats: Annotated[int, typer.Option(help="Turns of each that count.", min=1)] = 5,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            help="Turns of each that count, after one that does not; 1 goes without that.", min=1
+        ),
+    ] = 5,
     memory: Annotated[
         str | None,
         typer.Option(help="What all may take, such as 12g; by default 60 % of the machine's."),
@@ -385,19 +358,7 @@ def bench(
                 "transformer_lens/ is."
             )
         refuse_bad_folders((tree,), "--tree")
-        asked = _Asked.checked(
-            checkpoint,
-            contexts,
-            f"{tree},stock",
-            dtype,
-            "sdpa",
-            device,
-            "v3.9.0",
-            layers,
-            memory,
-            seed,
-            threads,
-        )
+        asked = _Asked.checked(locals(), subjects=f"{tree},stock", attention="sdpa", base="v3.9.0")
         _bench(asked, out, names, works, repeats)
 
 
@@ -448,40 +409,38 @@ class _Asked:
     device: str
     base: str
     layers: int | None
+    streams_layers: bool
     memory_bytes: int | None
     seed: int
     threads: int | None
 
     @classmethod
-    def checked(
-        cls,
-        checkpoint: str,
-        contexts: str | None,
-        subjects: str,
-        dtype: str,
-        attention: str,
-        device: str,
-        base: str,
-        layers: int | None,
-        memory: str | None,
-        seed: int,
-        threads: int | None,
-    ) -> "_Asked":
-        """Raises InputError, naming the first argument that is not accepted."""
+    def checked(cls, arguments: Mapping[str, Any], **own: Any) -> "_Asked":
+        """Raises InputError, naming the first argument that is not accepted.
+
+        Args:
+            arguments: a command's, by name; what they lack is not asked for.
+            own: those that the command does not have but sets.
+        """
+        absent = {"contexts": None, "memory": None, "stream_layers": False}
+        found = {**absent, **arguments, **own}
+        device, contexts, memory = found["device"], found["contexts"], found["memory"]
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
+        dtypes = _split("--dtype", found["dtype"])
         return cls(
-            checkpoint=checkpoint,
+            checkpoint=found["checkpoint"],
             contexts=None if contexts is None else parse_contexts(contexts),
-            subjects=_split("--subjects", subjects),
-            dtypes=tuple(_one_of("--dtype", name, _DTYPES) for name in _split("--dtype", dtype)),
-            attention=_one_of("--attention", attention, _ATTENTIONS),
+            subjects=_split("--subjects", found["subjects"]),
+            dtypes=tuple(_one_of("--dtype", name, _DTYPES) for name in dtypes),
+            attention=_one_of("--attention", found["attention"], _ATTENTIONS),
             device=device,
-            base=base,
-            layers=layers,
+            base=found["base"],
+            layers=found["layers"],
+            streams_layers=found["stream_layers"],
             memory_bytes=None if memory is None else parse_memory(memory),
-            seed=seed,
-            threads=threads,
+            seed=found["seed"],
+            threads=found["threads"],
         )
 
 
@@ -524,6 +483,7 @@ def _resolve(asked: _Asked, console: "Console") -> "Request":
         seed=asked.seed,
         threads=asked.threads or torch.get_num_threads(),
         memory_bytes=asked.memory_bytes or default_memory(asked.device),
+        streams_layers=asked.streams_layers,
     )
     fix_arithmetic(request.threads, request.seed)
     return request

@@ -6,8 +6,6 @@ It holds one model and does a piece of work for each line on its standard input,
 import gc
 import sys
 
-import torch
-
 from validation.execution.accidents import exhausted, what_ran_out
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.bench_messages import Piece, Ready, Timed
@@ -15,8 +13,7 @@ from validation.execution.bench_work import Hooked, Transformers, Worked, do_pie
 from validation.execution.events import Reporter
 from validation.execution.jobs import Exhausted, Job, ReferenceJob, Refused, SubjectJob, read_job
 from validation.execution.meter import Meter
-from validation.execution.worker import load_tokens
-from validation.models.reference import load_reference
+from validation.execution.worker import load_model, load_tokens
 from validation.models.subject import SubjectRefused, load_subject
 
 
@@ -44,7 +41,7 @@ def _load(job: ReferenceJob | SubjectJob) -> tuple[Worked, tuple[str, ...]]:
     if isinstance(job, SubjectJob):
         subject = load_subject(job)
         return Hooked(subject), subject.notes
-    model = load_reference(job.checkpoint, getattr(torch, job.dtype), job.device)
+    model = load_model(job)
     model.set_attn_implementation(job.attention)
     return Transformers(model), ()
 

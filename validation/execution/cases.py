@@ -44,6 +44,7 @@ class Request:
         seed: of torch's generators and of random prompts.
         threads: of torch, on CPU.
         memory_bytes: what one process may take.
+        streams_layers: a layer has its weights on the device while it runs, and no longer.
     """
 
     checkpoint: Checkpoint
@@ -57,6 +58,7 @@ class Request:
     seed: int
     threads: int
     memory_bytes: int
+    streams_layers: bool = False
 
     @property
     def chunk(self) -> int:
@@ -89,6 +91,8 @@ class Request:
     def _job_fields(self, dtype: DtypeName, scratch: Path) -> dict[str, object]:
         return {
             "checkpoint": self.checkpoint.path,
+            "weights_seed": self.checkpoint.weights_seed,
+            "streams_layers": self.streams_layers,
             "dtype": dtype,
             "device": self.device,
             "forwards": (),
@@ -172,6 +176,7 @@ def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
         "eager_prefill": case.eager_prefill,
         "n_layers": request.checkpoint.shape.layers,
         "n_ctx": request.n_ctx(case.tree),
+        "streams_layers": request.streams_layers,
         "attention": [request.attention, case.tree.attention(request.attention)],
         "chunk": request.chunk,
         "seed": request.seed,

@@ -164,8 +164,7 @@ def _permuted_fork(bench: Bench) -> Subject:
         )
     with torch.no_grad():
         model(bench.tokens[:, :1])  # moved models build their tables when they first run
-    pair = channel_orders(bench.reference.config, bench.seed)["pair"]
-    columns = torch.cat([pair, pair + len(pair)])
+    columns = channel_orders(bench.reference.config, bench.seed)["pair"]
     for block, sound in zip(model.blocks, bench.fork.model.blocks, strict=True):
         block.attn.rotary_cos = sound.attn.rotary_cos[:, columns]
         block.attn.rotary_sin = sound.attn.rotary_sin[:, columns]

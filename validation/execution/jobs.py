@@ -35,7 +35,9 @@ class Job(Message):
     """What both kinds of worker need.
 
     Attributes:
-        checkpoint: folder with `config.json` and safetensors.
+        checkpoint: folder with `config.json`, and safetensors unless there is a seed.
+        weights_seed: of weights that are in no file, else None.
+        streams_layers: a layer has its weights on the device while it runs, and no longer.
         dtype: of weights and activations.
         attention: the implementation that runs: the reference's, and a tree's own of that name.
         device: where the model runs.
@@ -49,6 +51,8 @@ class Job(Message):
     """
 
     checkpoint: Path
+    weights_seed: int | None = None
+    streams_layers: bool = False
     dtype: DtypeName
     attention: AttentionName
     device: DeviceName

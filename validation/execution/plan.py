@@ -7,7 +7,7 @@ decides what is attempted, never what is true.
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -26,6 +26,9 @@ _OWN_GROUP = Path("/proc/self/cgroup")
 
 _PROCESS_BYTES = {"reference": 300 * 2**20, "subject": 560 * 2**20}
 """Interpreter, torch, transformers and TransformerLens' own imports."""
+
+_LENT_LAYERS = {"reference": 2, "subject": 3}
+"""Where layers are streamed: the one that runs, the next, and what the next is converted from."""
 
 _SCORE_COPIES = {
     ("reference", 4): 2.5,
@@ -159,7 +162,9 @@ def plan_case(
     limit = machine.memory_bytes
 
     def needs(who: str, prefill: int | None) -> int:
-        return peak_bytes(who, shape, size, context, prefill, request.chunk)
+        return peak_bytes(
+            who, shape, size, context, prefill, request.chunk, streams_layers=request.streams_layers
+        )
 
     def choose_prefill(*models: str) -> int:
         if max(needs(who, context) for who in models) <= limit:
@@ -203,15 +208,17 @@ def _may_double(prefill: int, context: int, shape: Shape, size: int) -> bool:
     return doubled < context and shape.heads * doubled * context * size <= _SCORES_BYTES
 
 
-def resting_bytes(who: str, shape: Shape, size: int) -> int:
+def resting_bytes(who: str, shape: Shape, size: int, *, streams_layers: bool = False) -> int:
     """Of a process that holds its model and does nothing.
 
     Args:
         who: `reference` or `subject`.
         shape: the model's.
         size: bytes of a value.
+        streams_layers: layers have no weights of their own; those that are lent are counted.
     """
-    return _PROCESS_BYTES[who] + parameter_bytes(who, shape, size)
+    lent = replace(shape, layers=min(shape.layers, _LENT_LAYERS[who]))
+    return _PROCESS_BYTES[who] + parameter_bytes(who, lent if streams_layers else shape, size)
 
 
 def parameter_bytes(who: str, shape: Shape, size: int) -> int:
@@ -251,7 +258,14 @@ def forward_bytes(
 
 
 def peak_bytes(
-    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None, chunk: int
+    who: str,
+    shape: Shape,
+    size: int,
+    context: int,
+    eager_prefill: int | None,
+    chunk: int,
+    *,
+    streams_layers: bool = False,
 ) -> int:
     """Of the forward, or of comparing the logits, whichever is more.
 
@@ -263,6 +277,7 @@ def peak_bytes(
         eager_prefill: tokens at a time through eager attention; None for one forward of all tokens
             through sdpa.
         chunk: positions whose logits are compared at a time.
+        streams_layers: a layer has its weights while it runs.
     """
     hidden_bytes = size * context * shape.hidden
     forward = forward_bytes(who, shape, size, context, eager_prefill)
@@ -274,7 +289,8 @@ def peak_bytes(
     heads = size * shape.embedding_parameters * (2 if who == "reference" else 1)
     logits = _LOGIT_BYTES[who, size] * min(chunk, context) * shape.vocab
     compared = 4 * hidden_bytes + heads + logits
-    return int(resting_bytes(who, shape, size) + max(forward, compared))
+    resting = resting_bytes(who, shape, size, streams_layers=streams_layers)
+    return int(resting + max(forward, compared))
 
 
 def _seconds(

@@ -6,6 +6,7 @@ It loads one model, runs the job's contexts, and tells the parent how each went.
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,9 +58,9 @@ def main(job_file: str) -> None:
 
 
 def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
-    from validation.models.reference import final_hidden, load_reference
+    from validation.models.reference import final_hidden
 
-    model = load_reference(job.checkpoint, getattr(torch, job.dtype), job.device)
+    model = load_model(job)
     weight = model.lm_head.weight.detach()
     save_file({"weight": weight.cpu().contiguous()}, head_path(job.scratch))
     if job.probe_tokens:
@@ -80,6 +81,19 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
         metrics.save(reference_metrics_path(job.scratch, forward.context))
         reporter.send(_measured(meter, forward.context))
         del hidden
+
+
+def load_model(job: ReferenceJob) -> Any:
+    """The reference as the job wants it."""
+    from validation.models.reference import load_reference
+
+    return load_reference(
+        job.checkpoint,
+        getattr(torch, job.dtype),
+        job.device,
+        job.weights_seed,
+        streams_layers=job.streams_layers,
+    )
 
 
 def _run_subject(job: SubjectJob, reporter: Reporter) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformer_lens_fork.errors import InputError
 from validation.models.configuration import read_configuration
 from validation.models.hashing import files_sha256
+from validation.models.random_weights import parse_random, random_folder, random_sha256
 from validation.models.refusals import reason, shown
 from validation.models.rope_parameters import Llama3Rope, read_rope
 from validation.models.shapes import Shape
@@ -38,6 +39,7 @@ class Checkpoint:
         shape: its sizes.
         rope: its position encoding.
         has_tokenizer: whether text can be tokenised for it.
+        weights_seed: of weights that are in no file (`random_weights.py`), else None.
     """
 
     name: str
@@ -47,13 +49,14 @@ class Checkpoint:
     shape: Shape
     rope: Llama3Rope
     has_tokenizer: bool
+    weights_seed: int | None = None
 
 
 def resolve_checkpoint(spec: str, report: Callable[[str], None]) -> Checkpoint:
     """The checkpoint that `spec` names.
 
     Args:
-        spec: `smollm2`, a folder, or an id on the hub.
+        spec: `smollm2`, a folder, an id on the hub, or `random:SHAPE@SEED`.
         report: receives what is being done, for people.
 
     Raises:
@@ -61,37 +64,44 @@ def resolve_checkpoint(spec: str, report: Callable[[str], None]) -> Checkpoint:
     """
     path = _find(spec, report).absolute()
     config = read_configuration(spec, path)
-    weights = weight_files(path)
-    check_weights(spec, config, weights)
-    report(f"hashing {spec}")
+    if drawn := parse_random(spec):
+        sha256 = random_sha256(_sha256(path, [path / "config.json"]), drawn.seed)
+    else:
+        weights = weight_files(path)
+        check_weights(spec, config, weights)
+        report(f"hashing {spec}")
+        sha256 = _sha256(path, [path / "config.json", *weights])
     return Checkpoint(
         name=spec,
         path=path,
-        sha256=_sha256(path, [path / "config.json", *weights]),
+        sha256=sha256,
         positions=config.max_position_embeddings,
         shape=Shape.of(config),
         rope=read_rope(spec, config),
         has_tokenizer=any((path / name).exists() for name in ("tokenizer.json", "tokenizer.model")),
+        weights_seed=drawn.seed if drawn else None,
     )
 
 
 def refuse_missing_checkpoint(spec: str) -> None:
     """Raises InputError if `spec` is neither a folder nor may be fetched; fetches nothing."""
-    if spec != _SMOLLM2:
+    if spec != _SMOLLM2 and not parse_random(spec):
         _local_folder(spec)
 
 
 def _find(spec: str, report: Callable[[str], None]) -> Path:
     if spec == _SMOLLM2:
         return smollm2_folder(report)
+    if drawn := parse_random(spec):
+        return random_folder(drawn, report)
     return _local_folder(spec) or _fetch_from_hub(spec, report)
 
 
 def _local_folder(spec: str) -> Path | None:
     """The folder, or None if this is an id on the hub."""
     accepted = (
-        "'smollm2', a folder with config.json and safetensors, or a hub id such as "
-        "meta-llama/Llama-3.1-8B is accepted."
+        "'smollm2', a folder with config.json and safetensors, a hub id such as "
+        "meta-llama/Llama-3.1-8B, or random:SHAPE is accepted."
     )
     try:
         path = Path(spec).expanduser()

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+
+from validation.models.streaming import LAYERS, Change, Source, Weights, fill, open_source, stream
 
 OnLayer = Callable[[int, int], None]
 """Told after each decoder layer how many are done, of how many."""
@@ -17,29 +19,91 @@ EAGER = "eager"
 SDPA = "sdpa"
 
 
-def load_reference(checkpoint: Path, dtype: torch.dtype, device: str) -> Any:
+def load_reference(
+    checkpoint: Path,
+    dtype: torch.dtype,
+    device: str,
+    weights_seed: int | None = None,
+    *,
+    streams_layers: bool = False,
+) -> Any:
     """The checkpoint as `LlamaForCausalLM`, ready for inference.
+
+    Args:
+        checkpoint: folder with `config.json`, and safetensors unless there is a seed.
+        dtype: of weights and activations.
+        device: where it runs.
+        weights_seed: of weights that are in no file.
+        streams_layers: layers get their weights while they run (`streaming.py`).
 
     Raises:
         RuntimeError: RoPE's frequencies are not in fp32: then this is not what is served.
     """
-    from transformers import AutoModelForCausalLM
+    if weights_seed is not None or streams_layers:
+        source = open_source(checkpoint, weights_seed, dtype, device)
+        model = _assemble(checkpoint, dtype, source, streams_layers=streams_layers)
+    else:
+        from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint,
-        dtype=dtype,
-        attn_implementation=EAGER,  # until `final_hidden` or a probe sets another
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    model = model.to(device).eval()
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint,
+            dtype=dtype,
+            attn_implementation=EAGER,  # until `final_hidden` or a probe sets another
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    move_storage(model.eval(), device)
     if model.model.rotary_emb.inv_freq.dtype != torch.float32:
         # `model.to(dtype)` would cast them: 117 rad off at position 65,536 in bf16.
         raise RuntimeError(
             f"inv_freq is {model.model.rotary_emb.inv_freq.dtype}, not torch.float32"
         )
     return model
+
+
+def empty_reference(checkpoint: Path, dtype: torch.dtype, **changes: object) -> Any:
+    """A `LlamaForCausalLM` whose parameters have no storage yet; `changes` are of its config."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(
+        checkpoint, local_files_only=True, trust_remote_code=False, **changes
+    )
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=EAGER)
+    model.tie_weights()  # each parameter was put on `meta` by itself
+    return model
+
+
+def _assemble(checkpoint: Path, dtype: torch.dtype, source: Source, *, streams_layers: bool) -> Any:
+    """As `from_pretrained` would return it, of tensors one at a time."""
+    model = empty_reference(checkpoint, dtype)
+    layers = model.model.layers
+    if streams_layers:
+        shapes = [{n: tuple(p.shape) for n, p in layer.named_parameters()} for layer in layers]
+
+        def fetch(index: int, change: Change | None) -> Weights:
+            weights = {}
+            for name, shape in shapes[index].items():
+                full = f"{LAYERS}{index}.{name}"
+                tensor = source(full, shape)
+                weights[name] = change(full, tensor) if change else tensor
+            return weights
+
+        fill(model, "", source, skip=LAYERS)
+        stream(model, layers, fetch)
+    else:
+        fill(model, "", source)
+    model.tie_weights()
+    return model
+
+
+def move_storage(model: nn.Module, device: str) -> None:
+    """Moves what has storage; parameters on `meta` stay there."""
+    # What `to` calls for every tensor (torch, nn/modules/module.py), where it may refuse.
+    move: Any = model._apply
+    move(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
 
 
 def final_hidden(

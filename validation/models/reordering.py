@@ -10,7 +10,27 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
+
+from validation.models.streaming import changed_weights
+
+_CHANNELS: dict[str, tuple[str | None, ...]] = {
+    "embed_tokens": (None, "residual"),
+    "lm_head": (None, "residual"),
+    "norm": ("residual",),
+    "input_layernorm": ("residual",),
+    "post_attention_layernorm": ("residual",),
+    "q_proj": ("pair", "residual"),
+    "k_proj": ("pair", "residual"),
+    "v_proj": ("value", "residual"),
+    "o_proj": ("residual", "value"),
+    "gate_proj": ("neuron", "residual"),
+    "up_proj": ("neuron", "residual"),
+    "down_proj": ("residual", "neuron"),
+}
+"""What each axis of a module's weight runs over; a bias has the first axis alone."""
+
+Orders = dict[str, Int[Tensor, "size"]]
 
 
 @contextmanager
@@ -22,18 +42,28 @@ def permuted_channels(model: Any, seed: int) -> Iterator[None]:
 
     Args:
         model: changed in place; its final hidden states are permuted too, and so is `lm_head`.
+            Layers that are streamed are permuted as they come.
         seed: of the permutations.
     """
     orders = channel_orders(model.config, seed)
+    rotary = model.model.rotary_emb
+    inv_freq = rotary.inv_freq
+    half = len(inv_freq)
     _permute(model, orders)
+    rotary.inv_freq = inv_freq[orders["pair"][:half].to(inv_freq.device)]
     try:
-        yield
+        with changed_weights(model, lambda name, tensor: reorder(name, tensor, orders)):
+            yield
     finally:
         _permute(model, {name: order.argsort() for name, order in orders.items()})
+        rotary.inv_freq = inv_freq
 
 
-def channel_orders(config: Any, seed: int) -> dict[str, Int[Tensor, "size"]]:
-    """The orders that `permuted_channels` gives to residual, neuron, pair and value channels."""
+def channel_orders(config: Any, seed: int) -> Orders:
+    """The orders that `permuted_channels` gives to residual, neuron, head and value channels.
+
+    `pair` is of a whole head: in the half-split layout channel i rotates with i + head_dim / 2.
+    """
     generator = torch.Generator().manual_seed(seed)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     sizes = {
@@ -42,7 +72,26 @@ def channel_orders(config: Any, seed: int) -> dict[str, Int[Tensor, "size"]]:
         "pair": head_dim // 2,
         "value": head_dim,
     }
-    return {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
+    orders = {name: torch.randperm(size, generator=generator) for name, size in sizes.items()}
+    return orders | {"pair": torch.cat([orders["pair"], orders["pair"] + head_dim // 2])}
+
+
+def reorder(name: str, tensor: Tensor, orders: Orders) -> Tensor:
+    """One parameter of a `LlamaForCausalLM` with its channels in these orders.
+
+    Args:
+        name: as in the model's `state_dict`.
+        tensor: a weight or bias; an axis of heads has the same order in each.
+        orders: from `channel_orders`, or their inverses.
+    """
+    channels = _CHANNELS[name.split(".")[-2]]
+    for axis, channel in enumerate(channels[: tensor.ndim]):
+        if channel is not None:
+            order = orders[channel]
+            starts = torch.arange(0, tensor.shape[axis], len(order))
+            every = (starts[:, None] + order[None]).reshape(-1)
+            tensor = tensor.index_select(axis, every.to(tensor.device))
+    return tensor
 
 
 @contextmanager
@@ -63,47 +112,8 @@ def plain_rope(model: Any, theta: float) -> Iterator[None]:
         rotary.inv_freq = scaled
 
 
-def _permute(model: Any, orders: dict[str, Int[Tensor, "size"]]) -> None:
-    residual, neuron = orders["residual"], orders["neuron"]
-    # Half-split layout: channel i of a head rotates with channel i + head_dim / 2.
-    pair = torch.cat([orders["pair"], orders["pair"] + len(orders["pair"])])
-    rotary = model.model.rotary_emb
-    rotary.inv_freq = rotary.inv_freq[orders["pair"].to(rotary.inv_freq.device)]
-    _take(model.model.embed_tokens.weight, 1, residual)
-    if model.lm_head.weight is not model.model.embed_tokens.weight:
-        _take(model.lm_head.weight, 1, residual)
-    _take(model.model.norm.weight, 0, residual)
-    for layer in model.model.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
-            _take(norm.weight, 0, residual)
-        for projection in (attention.q_proj, attention.k_proj):
-            _rows(projection, _per_head(pair, projection.out_features))
-        _rows(attention.v_proj, _per_head(orders["value"], attention.v_proj.out_features))
-        for projection in (mlp.gate_proj, mlp.up_proj):
-            _rows(projection, neuron)
-        for projection in (attention.o_proj, mlp.down_proj):
-            _rows(projection, residual)
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            _take(projection.weight, 1, residual)
-        for projection in (mlp.gate_proj, mlp.up_proj):
-            _take(projection.weight, 1, residual)
-        value = _per_head(orders["value"], attention.o_proj.in_features)
-        _take(attention.o_proj.weight, 1, value)
-        _take(mlp.down_proj.weight, 1, neuron)
-
-
-def _per_head(order: Int[Tensor, "head_dim"], size: int) -> Int[Tensor, "size"]:
-    starts = torch.arange(0, size, len(order))
-    return (starts[:, None] + order[None]).reshape(-1)
-
-
-def _rows(projection: nn.Linear, order: Int[Tensor, "out"]) -> None:
-    _take(projection.weight, 0, order)
-    if projection.bias is not None:
-        _take(projection.bias, 0, order)
-
-
-def _take(parameter: Tensor, dim: int, order: Int[Tensor, "size"]) -> None:
+def _permute(model: Any, orders: Orders) -> None:
     with torch.no_grad():
-        parameter.copy_(parameter.index_select(dim, order.to(parameter.device)))
+        for name, parameter in model.named_parameters():  # a tied one is named once
+            if not parameter.is_meta:
+                parameter.copy_(reorder(name, parameter, orders))

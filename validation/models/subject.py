@@ -18,7 +18,8 @@ from torch import Tensor
 from validation.execution.accidents import exhausted
 from validation.execution.jobs import SubjectJob
 from validation.judgement.metrics import Head
-from validation.models.reference import EAGER, OnLayer, reporting_layers
+from validation.models.reference import EAGER, OnLayer, load_reference, reporting_layers
+from validation.models.streamed_subject import streamed_subject
 from validation.models.trees import ATTENTION_FIELD
 
 
@@ -100,6 +101,9 @@ class Subject:
 def load_subject(job: SubjectJob) -> Subject:
     """Loads the checkpoint as the tree does; if it cannot, gives it the configuration.
 
+    Where layers are streamed it cannot load by itself: it gives the configuration and converts the
+    weights of one layer after the other.
+
     Raises:
         SubjectRefused: neither is possible, or the tree is bound to load it by itself, or has no
             such attention.
@@ -108,6 +112,8 @@ def load_subject(job: SubjectJob) -> Subject:
     _import_from(job.tree)
     dtype = getattr(torch, job.dtype)
     options = _attention_options(job)
+    if job.streams_layers:
+        return Subject(_stream_layers(job, dtype, options).eval(), ("layers are streamed",))
     model, trouble = _load_by_itself(job, dtype, options)
     if trouble is None:
         return Subject(model.eval(), ("loaded with from_pretrained_no_processing",))
@@ -148,9 +154,10 @@ def _load_by_itself(
     """The model, and what is wrong with that way of loading it."""
     from transformer_lens import HookedTransformer
 
+    given = {} if job.weights_seed is None else {"hf_model": _as_transformers(job)}
     try:
         model = HookedTransformer.from_pretrained_no_processing(
-            str(job.checkpoint), dtype=dtype, device=job.device, **options
+            str(job.checkpoint), dtype=dtype, device=job.device, **given, **options
         )
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
@@ -211,21 +218,11 @@ def _load_explicitly(
     job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
 ) -> tuple[Any, list[str]]:
     """The model, and the fields of the configuration that the tree does not know."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    from transformer_lens import HookedTransformer
     from transformer_lens.pretrained.weight_conversions import convert_llama_weights
-    from transformers import AutoModelForCausalLM
 
-    known = {field.name for field in fields(HookedTransformerConfig)}
-    wanted = _configuration(job)
-    cfg = HookedTransformerConfig(
-        **{name: value for name, value in wanted.items() if name in known},
-        **options,
-        dtype=dtype,
-        device=job.device,
-    )
-    reference = AutoModelForCausalLM.from_pretrained(
-        job.checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
-    )
+    cfg, dropped = _given_configuration(job, dtype, options)
+    reference = _as_transformers(job)
     try:
         model = HookedTransformer(cfg)
         model.load_and_process_state_dict(
@@ -240,7 +237,52 @@ def _load_explicitly(
             raise
         message = f"given the configuration explicitly, it raised {_first_line(error, job)}"
         raise SubjectRefused(message) from error
-    return model.to(job.device), [name for name in wanted if name not in known]
+    return model.to(job.device), dropped
+
+
+def _given_configuration(
+    job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
+) -> tuple[Any, list[str]]:
+    """The checkpoint's as the tree's own class, and the fields that it does not know."""
+    from transformer_lens import HookedTransformerConfig
+
+    known = {field.name for field in fields(HookedTransformerConfig)}
+    wanted = _configuration(job)
+    cfg = HookedTransformerConfig(
+        **{name: value for name, value in wanted.items() if name in known},
+        **options,
+        dtype=dtype,
+        device=job.device,
+    )
+    return cfg, [name for name in wanted if name not in known]
+
+
+def _stream_layers(job: SubjectJob, dtype: torch.dtype, options: dict[str, str]) -> Any:
+    try:
+        return streamed_subject(job, dtype, _own_configuration(job, dtype, options))
+    except Exception as error:  # a foreign tree may raise anything
+        if exhausted(error):  # the worker dies of it, and the case is run again
+            raise
+        message = f"asked to stream its layers, it raised {_first_line(error, job)}"
+        raise SubjectRefused(message) from error
+
+
+def _own_configuration(job: SubjectJob, dtype: torch.dtype, options: dict[str, str]) -> Any:
+    """As the tree reads it from the checkpoint, or as it is given where it cannot."""
+    if job.loads_itself:
+        from transformer_lens.loading_from_pretrained import get_pretrained_model_config
+
+        return get_pretrained_model_config(
+            str(job.checkpoint), dtype=dtype, device=job.device, **options
+        )
+    return _given_configuration(job, dtype, options)[0]
+
+
+def _as_transformers(job: SubjectJob) -> Any:
+    """The weights to convert, in the model that `transformers` makes of them."""
+    # With seeded weights on the device, where they are made fast; else where files are read to.
+    device = "cpu" if job.weights_seed is None else job.device
+    return load_reference(job.checkpoint, getattr(torch, job.dtype), device, job.weights_seed)
 
 
 def _first_line(error: Exception, job: SubjectJob) -> str:

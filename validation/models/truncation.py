@@ -41,7 +41,8 @@ def truncate(checkpoint: Checkpoint, layers: int, report: Callable[[str], None])
         report(f"taking the first {layers} layers of {checkpoint.name}")
         with building_folder(folder.parent) as scratch:
             built = scratch / "checkpoint"
-            _build(checkpoint.path, layers, built)
+            files = weight_files(checkpoint.path) if checkpoint.weights_seed is None else []
+            _build(checkpoint.path, files, layers, built)
             if not folder.is_dir():  # another process may have been faster
                 built.rename(folder)
     return replace(
@@ -52,7 +53,7 @@ def truncate(checkpoint: Checkpoint, layers: int, report: Callable[[str], None])
     )
 
 
-def _build(source: Path, layers: int, folder: Path) -> None:
+def _build(source: Path, files: list[Path], layers: int, folder: Path) -> None:
     folder.mkdir()
     config = json.loads((source / "config.json").read_text(encoding="utf-8-sig"))
     config["num_hidden_layers"] = layers
@@ -61,13 +62,15 @@ def _build(source: Path, layers: int, folder: Path) -> None:
         for path in source.glob(pattern):
             shutil.copyfile(path, folder / path.name)
     shards: dict[str, str] = {}
-    for number, file in enumerate(weight_files(source)):
+    for number, file in enumerate(files):
         kept = _read_layers(file, layers)
         if kept:
             # A file of its own for each: never more than one in memory.
             name = f"model-{number:05}.safetensors"
             save_file(kept, folder / name, metadata={"format": "pt"})
             shards |= dict.fromkeys(kept, name)
+    if not shards:  # they are made of a seed
+        return
     if len(set(shards.values())) == 1:
         (folder / next(iter(shards.values()))).rename(folder / SINGLE)
     else:

@@ -10,6 +10,8 @@ from transformer_lens_fork.errors import InputError
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
 from validation.reporting.alarm_records import ALARMS, AlarmRecord
+from validation.reporting.bench_content import compose_bench
+from validation.reporting.bench_records import BENCH, BenchRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
 from validation.reporting.records import Record
@@ -122,6 +124,14 @@ def _alarm_table(folder: Path) -> str:
     return _markdown(tabulate_dtypes(_records(folder / ALARMS, AlarmRecord)))
 
 
+def _bench_tables(folder: Path) -> str:
+    """Time and memory of a forward, and how both grow with the context."""
+    records = _records(folder / BENCH, BenchRecord)
+    report = compose_bench([record for record in records if record.workload == "forward"])
+    tables = (report.seconds, report.memory, report.added, report.growth)
+    return "\n\n".join(f"{table.caption}:\n\n{_markdown(table)}" for table in tables)
+
+
 def _kill_table(folder: Path) -> str:
     """How many planted faults are caught, by stages and by logits, and what is the least caught."""
     has_effects = (folder / EFFECTS).exists()
@@ -143,4 +153,6 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "v3.9.0-smollm2-sdpa": _fused_table,
     "alarms": _alarm_table,
     "faults": _kill_table,
+    "faults-sdpa": _kill_table,
+    "bench": _bench_tables,
 }

@@ -86,9 +86,27 @@ def test_a_slower_tree_is_seen_slower_and_nothing_is_measured_twice(
     assert " of " not in again.stderr
 
 
+def test_the_command_for_gpus_runs_with_a_small_shape(tmp_path: Path) -> None:
+    """The README's, but for the size and the device: seeded weights, bf16, fused attention only."""
+    process = bench(
+        tmp_path,
+        *("--checkpoint", "random:tiny-llama-3.2-1b", "--dtype", "bfloat16", "--contexts", "256"),
+        *("--contestants", "fork-sdpa,hf-sdpa", "--workloads", "forward,hooks", "--repeats", 1),
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    found = records(tmp_path)
+    assert [record.workload for record in found] == ["forward", "hooks"]
+    for record in found:
+        fork, theirs = record.turns
+        assert fork.tokens == theirs.tokens
+        assert len(fork.seconds) == len(theirs.seconds) == 1
+        assert fork.notes == ("loaded with from_pretrained_no_processing",)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
+        ("--checkpoint", "random:llama-4", "--checkpoint: 'random:llama-4' is not accepted; rand"),
         ("--contestants", "fork-sdpa,hf", "--contestants: 'hf' is not accepted; fork-sdpa, hf"),
         ("--workloads", "train", "--workloads: 'train' is not accepted; forward, hooks, generate"),
         ("--dtype", "float32,bfloat16", "--dtype: 'float32,bfloat16' is not accepted"),
@@ -99,9 +117,8 @@ def test_a_slower_tree_is_seen_slower_and_nothing_is_measured_twice(
 def test_bad_input_is_refused(option: str, value: str, says: str, tmp_path: Path) -> None:
     """One sentence, status 2, before anything is looked for or written."""
     out = tmp_path / "out"
-    result = CliRunner().invoke(
-        app, ["bench", "--checkpoint", "smollm2", "--out", str(out), option, value]
-    )
+    arguments = ["bench", "--checkpoint", "smollm2", "--out", str(out), option, value]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2, result.output
     assert says in result.stderr
     assert not out.exists()

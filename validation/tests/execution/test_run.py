@@ -347,6 +347,25 @@ HookedTransformer.forward = _dying
 """
 
 
+def test_seeded_weights_are_identical_and_not_blind(tmp_path: Path) -> None:
+    """The fork is given them as a model of transformers and says so; stock is told all it lacks."""
+    process = run(
+        tmp_path,
+        *("--checkpoint", "random:tiny-llama-3.1-8b@3", "--layers", 1, "--threads", 1),
+        *("--subjects", "fork,stock", "--contexts", "1k", "--require", "identical"),
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    fork, stock = results(tmp_path)
+    assert fork.verdict == "IDENTICAL"
+    assert fork.checkpoint == "random:tiny-llama-3.1-8b@3[1 of 2 layers]"
+    assert fork.notes == ("loaded with from_pretrained_no_processing",)
+    assert fork.power_ratio is not None
+    assert fork.power_ratio > 10
+    assert stock.logits_differing is not None
+    assert stock.logits_differing > 1024 * 4096 / 2
+    assert "given the configuration explicitly" in stock.notes[0]
+
+
 def test_a_longer_run_keeps_what_is_there(checkpoint: Path, tmp_path: Path) -> None:
     """Another context and another subject are added; the finished case stays as it was."""
     first = run(tmp_path, "--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "64")
