@@ -362,6 +362,42 @@ def bench(
         _bench(asked, out, names, works, repeats)
 
 
+@app.command(short_help="Time the rotation itself: the fork's, compiled, transformers', Liger's.")
+def rotary(
+    checkpoint: Checkpoint,
+    out: Out,
+    contexts: Contexts = "1k:4k",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "bfloat16",
+    device: Device = "cpu",
+    tree: Annotated[str, typer.Option(help="fork, or a copy of it to put in its place.")] = "fork",
+    repeats: Annotated[int, typer.Option(help="Turns of each way that count.", min=1)] = 20,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Rotate one layer's queries and keys in every way there is, way after way.
+
+    As the fork does; the same through torch.compile; as transformers does; with the kernel of
+    liger-kernel, if that is installed. Only the sizes of the checkpoint count: of one that is made
+    of a seed no weight is drawn but of one layer. A way that cannot run says why.
+
+    
+    Example:
+      python -m validation rotary --checkpoint random:llama-3.1-8b --contexts 1k:64k \
+          --device cuda --out rotary
+
+    
+    OUT/rotary.jsonl   one record a way and context; a run adds its own
+
+    Exit status: 0 it has been measured, 2 the input is not accepted.
+    """
+    with _failures(out):
+        _one_of("--dtype", dtype, _DTYPES)
+        asked = _Asked.checked(
+            locals(), subjects=tree, attention="eager", base="v3.9.0", layers=1, stream_layers=True
+        )
+        _rotary(asked, out, repeats)
+
+
 @app.command(short_help="Draw the README's tables from the committed evidence.")
 def readme(
     check: Annotated[
@@ -627,6 +663,50 @@ def _bench(
         console.step("writing the report")
         report = write_bench_report(records, out)
     print_bench(report, out)
+
+
+def _rotary(asked: _Asked, out: Path, repeats: int) -> None:
+    from validation.execution.cases import Surroundings
+    from validation.execution.rotary import time_rotations
+    from validation.models.subject import SubjectRefused
+    from validation.reporting.console import Console, print_tables
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.records import RecordFile
+    from validation.reporting.rotary_report import (
+        ROTARY,
+        RotaryRecord,
+        record_rotation,
+        tabulate_rotations,
+    )
+
+    with Console() as console:
+        refuse_unusable_folder(out, (ROTARY,))
+        file = RecordFile(out / ROTARY, RotaryRecord, "record of rotations")
+        if file.recovered:
+            console.note(file.recovered)
+        request = _resolve(asked, console)
+        job = request.subject_job(request.trees[0], request.dtypes[0], out)
+        measured_with = Surroundings.of(request.device).recorded() | {
+            "tree_sha256": request.trees[0].sha256,
+            "checkpoint": request.checkpoint.name,
+            "dtype": request.dtypes[0],
+        }
+        records = []
+        try:
+            for rotations in time_rotations(
+                job, request.checkpoint.shape, request.contexts, repeats
+            ):
+                new = [record_rotation(rotation, measured_with) for rotation in rotations]
+                for record in new:
+                    file.append(record)
+                records += new
+                console.counted("rotations", len(records), 4 * len(request.contexts))
+        except SubjectRefused as refusal:
+            raise InputError(
+                f"--tree: {request.trees[0].name!r} cannot run {request.checkpoint.name!r}: "
+                f"{refusal}; a copy of the fork is accepted."
+            ) from None
+    print_tables(tabulate_rotations(records))
 
 
 def _plan(asked: _Asked) -> bool:

@@ -1,6 +1,7 @@
 """Starts a worker process and reads its events until it ends, however it ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ from validation.models.reference import EAGER
 
 _EVENT: TypeAdapter[Progress | Measured | Refused | Exhausted] = TypeAdapter(Event)
 _LAST_LINES = 5
+
+_FILE = re.compile(r'File "/[^"\n]*/((?:site-packages|transformer_lens|validation)/)')
+"""Of a traceback: the path before the package."""
 
 ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -143,5 +147,7 @@ def describe_end(status: int, kills: MemoryKills) -> str:
 def last_lines(log: Path, start: int) -> str:
     """What a worker printed last; its output begins at byte `start` of the log."""
     text = log.read_bytes()[start:].decode("utf-8", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Results are published: where the code lay on this machine says nothing, nor do underlines.
+    text = _FILE.sub(r'File "\1', text)
+    lines = [line.strip() for line in text.splitlines() if line.strip(" ~^")]
     return " | ".join(lines[-_LAST_LINES:]) or "it printed nothing"

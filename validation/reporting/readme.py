@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
+from validation.execution.bench_grid import PAIRS
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
 from validation.reporting.alarm_records import ALARMS, AlarmRecord
-from validation.reporting.bench_content import compose_bench
+from validation.reporting.bench_content import BenchReport, compose_bench
 from validation.reporting.bench_records import BENCH, BenchRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
@@ -124,12 +125,22 @@ def _alarm_table(folder: Path) -> str:
     return _markdown(tabulate_dtypes(_records(folder / ALARMS, AlarmRecord)))
 
 
-def _bench_tables(folder: Path) -> str:
-    """Time and memory of a forward, and how both grow with the context."""
-    records = _records(folder / BENCH, BenchRecord)
-    report = compose_bench([record for record in records if record.workload == "forward"])
+def _fused_bench_tables(folder: Path) -> str:
+    """Time and memory of a forward, fused, and how both grow with the context."""
+    report = _forwards(folder, PAIRS[0])
     tables = (report.seconds, report.memory, report.added, report.growth)
     return "\n\n".join(f"{table.caption}:\n\n{_markdown(table)}" for table in tables)
+
+
+def _eager_bench_table(folder: Path) -> str:
+    """Time of an eager forward."""
+    return _markdown(_forwards(folder, PAIRS[1]).seconds)
+
+
+def _forwards(folder: Path, pair: tuple[str, str]) -> BenchReport:
+    records = (r for r in _records(folder / BENCH, BenchRecord) if r.workload == "forward")
+    turns = [(r, tuple(t for t in r.turns if t.contestant in pair)) for r in records]
+    return compose_bench([r.model_copy(update={"turns": own}) for r, own in turns])
 
 
 def _kill_table(folder: Path) -> str:
@@ -154,5 +165,6 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "alarms": _alarm_table,
     "faults": _kill_table,
     "faults-sdpa": _kill_table,
-    "bench": _bench_tables,
+    "bench": _fused_bench_tables,
+    "bench-eager": _eager_bench_table,
 }

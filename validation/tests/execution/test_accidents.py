@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from transformer_lens_fork.bases import REPOSITORY
 from validation.execution.accidents import MemoryKills, exhausted, what_ran_out
+from validation.execution.processes import last_lines
 from validation.reporting.results import RESULTS
 from validation.tests.conftest import SMALLEST, save_checkpoint
 from validation.tests.execution.test_run import results, run
@@ -229,3 +230,21 @@ def test_a_full_disk_ends_a_run_in_one_sentence(tiny: Path, fork: Path, tmp_path
     assert process.returncode == 0, process.stdout + process.stderr
     assert (out / RESULTS).read_bytes().splitlines() == lines[-1]
     assert (out / "report.md").exists()
+
+
+def test_a_traceback_says_nothing_of_the_machine(tmp_path: Path) -> None:
+    """What is quoted of a dead worker's log: packages and lines, without their folders."""
+    log = tmp_path / "log"
+    log.write_text(
+        "of the worker before\n"
+        'File "/somewhere/copies/of/transformer_lens/components/unembed.py", line 3, in forward\n'
+        "    x = table[index]\n"
+        "        ~~~~~^^^^^^^\n"
+        'File "/env/lib/site-packages/torch/nn/functional.py", line 9, in linear\n'
+        "IndexError: out of bounds\n",
+        encoding="utf-8",
+    )
+    assert last_lines(log, len("of the worker before\n")) == (
+        'File "transformer_lens/components/unembed.py", line 3, in forward | x = table[index] | '
+        'File "site-packages/torch/nn/functional.py", line 9, in linear | IndexError: out of bounds'
+    )

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from validation.execution.plan import Machine, host_memory, peak_bytes, plan_case
+from validation.models.random_weights import configuration
 from validation.models.shapes import Shape
 from validation.reporting.readme import EVIDENCE
 from validation.reporting.results import RESULTS, Result
@@ -85,6 +86,30 @@ def test_fused_attention_takes_all_tokens_at_once() -> None:
     assert fused.subject_bytes < eager.subject_bytes
     tight = plan_case(request, "float32", 65536, machine(4), "sdpa")
     assert "in one forward" in (tight.refusal or "")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [("llama-3.1-8b", True), ("llama-3.1-70b", False), ("llama-3.1-405b", False)],
+)
+def test_streamed_layers_fit_one_gpu_at_every_size(shape: str, fits: bool) -> None:
+    """64k tokens in bfloat16, fused, on 139 GiB; the larger ones only if they are streamed."""
+    from transformers import LlamaConfig
+
+    sizes = Shape.of(LlamaConfig(**configuration(shape)))
+    request = replace(
+        REQUEST,
+        checkpoint=replace(REQUEST.checkpoint, shape=sizes),
+        contexts=(65536,),
+        attention="sdpa",
+    )
+    kept, streamed = (
+        plan_case(asked, "bfloat16", 65536, machine(139), "sdpa")
+        for asked in (request, replace(request, streams_layers=True))
+    )
+    assert (kept.refusal is None) == fits
+    assert streamed.refusal is None
+    assert streamed.prefill == 65536
 
 
 def test_the_floor_does_not_depend_on_who_is_compared() -> None:

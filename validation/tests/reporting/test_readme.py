@@ -1,12 +1,13 @@
 """The README says what the evidence says."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from transformer_lens_fork.errors import InputError
 from validation.judgement.verdict import Verdict
-from validation.reporting.readme import README, render_readme
+from validation.reporting.readme import EVIDENCE, README, render_readme
 from validation.tests.reporting.conftest import MakeResult
 
 MARKED = "before\n<!-- evidence: v3.9.0-smollm2 -->\nold\n<!-- end of evidence -->\nafter\n"
@@ -16,6 +17,15 @@ def test_the_readme_is_as_the_evidence_has_it() -> None:
     """Its tables are what `python -m validation readme` would write."""
     text = README.read_text(encoding="utf-8")
     assert render_readme(text) == text
+
+
+def test_evidence_says_nothing_of_the_machine_it_was_measured_on() -> None:
+    """No absolute path, of code, checkpoint or results, in anything that is committed there."""
+    path = re.compile(r"""(?<![\w./:])/(?:home|mnt|root|tmp|work|Users|usr|opt|var)/""")
+    for file in EVIDENCE.rglob("*"):
+        if file.suffix in (".jsonl", ".md"):
+            found = path.search(file.read_text(encoding="utf-8"))
+            assert found is None, f"{file.name}: {found}"
 
 
 def test_a_table_follows_its_evidence(make_result: MakeResult, tmp_path: Path) -> None:
