@@ -347,17 +347,10 @@ def bench(
     OUT/logs/                what the processes printed
     """
     with _failures(out):
-        from validation.models.trees import refuse_bad_folders
-
         _one_of("--dtype", dtype, _DTYPES)
         names = _each_of("--contestants", contestants, _CONTESTANTS)
         works = _each_of("--workloads", workloads, _WORKLOADS)
-        if "," in tree or tree == "stock":
-            raise InputError(
-                f"--tree: {tree!r} is not accepted; fork or one folder that contains "
-                "transformer_lens/ is."
-            )
-        refuse_bad_folders((tree,), "--tree")
+        _refuse_another_tree(tree)
         asked = _Asked.checked(locals(), subjects=f"{tree},stock", attention="sdpa", base="v3.9.0")
         _bench(asked, out, names, works, repeats)
 
@@ -377,8 +370,8 @@ def rotary(
     """Rotate one layer's queries and keys in every way there is, way after way.
 
     As the fork does; the same through torch.compile; as transformers does; with the kernel of
-    liger-kernel, if that is installed. Only the sizes of the checkpoint count: of one that is made
-    of a seed no weight is drawn but of one layer. A way that cannot run says why.
+    liger-kernel, if that is installed. Only the sizes of the checkpoint count: its embeddings and
+    one layer are loaded. A way that cannot run says why.
 
     
     Example:
@@ -392,6 +385,7 @@ def rotary(
     """
     with _failures(out):
         _one_of("--dtype", dtype, _DTYPES)
+        _refuse_another_tree(tree)
         asked = _Asked.checked(
             locals(), subjects=tree, attention="eager", base="v3.9.0", layers=1, stream_layers=True
         )
@@ -663,6 +657,17 @@ def _bench(
         console.step("writing the report")
         report = write_bench_report(records, out)
     print_bench(report, out)
+
+
+def _refuse_another_tree(tree: str) -> None:
+    from validation.models.trees import refuse_bad_folders
+
+    if "," in tree or tree == "stock":
+        raise InputError(
+            f"--tree: {tree!r} is not accepted; fork or one folder that contains "
+            "transformer_lens/ is."
+        )
+    refuse_bad_folders((tree,), "--tree")
 
 
 def _rotary(asked: _Asked, out: Path, repeats: int) -> None:

@@ -6,6 +6,8 @@ It holds one model and does a piece of work for each line on its standard input,
 import gc
 import sys
 
+import torch
+
 from validation.execution.accidents import exhausted, what_ran_out
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.bench_messages import Piece, Ready, Timed
@@ -26,15 +28,22 @@ def main(job_file: str) -> None:
             model, notes = _load(job)
             # The tree's import may have changed them.
             fix_arithmetic(job.threads, job.seed)
+            _empty_cache()  # loading took more than the model does, and others wait for memory
             reporter.send(Ready(notes=notes))
             for line in sys.stdin:
-                reporter.send(_work(model, job, Piece.model_validate_json(line)))
+                timed = _work(model, job, Piece.model_validate_json(line))
+                _empty_cache()
+                reporter.send(timed)
         except SubjectRefused as refusal:
             reporter.send(Refused(reason=str(refusal)))
         except Exception as error:
             if missing := exhausted(error):
                 reporter.send(Exhausted(resource=missing, reason=what_ran_out(error)))
             raise
+
+
+def _empty_cache() -> None:
+    torch.cuda.empty_cache()  # nothing without CUDA
 
 
 def _load(job: ReferenceJob | SubjectJob) -> tuple[Worked, tuple[str, ...]]:

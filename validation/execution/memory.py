@@ -14,7 +14,7 @@ _SLACK_BYTES = 512 * 2**20
 class Heap:
     """Keeps the C library's heap from growing by holes.
 
-    Workers keep what they free (`processes.py`): a forward of 4k tokens is more than twice as fast.
+    Workers with eager attention keep what they free (`processes.py`), which is faster.
     But in chunks every tensor of scores is a little larger than the hole that the last one left,
     and keys and values come to lie between: 20 GB of heap were seen, of which 5 were in use.
     """

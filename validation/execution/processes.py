@@ -45,10 +45,10 @@ KEPT_HEAP = {
     "MALLOC_MMAP_THRESHOLD_": str(2**33),
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
 }
-"""Of processes that run eager attention. Without it glibc returns every tensor of scores to the
-system and faults it in again: a fifth of the time of 32k tokens in chunks. The price is holes in
-the heap (see `Heap`); sdpa has no scores, is as fast without, and then takes what it needs and no
-more. Other allocators ignore it."""
+"""Of processes in which eager attention is what is compared. Without it glibc returns every tensor
+of scores to the system and faults it in again: a fifth of the time of 32k tokens in chunks. The
+price is holes in the heap (see `Heap`); sdpa has no scores, is as fast without, and then takes what
+it needs and no more. Other allocators ignore it."""
 
 
 class WorkerDied(Exception):

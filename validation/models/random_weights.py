@@ -84,7 +84,7 @@ def shape_names() -> tuple[str, ...]:
 
 
 def configuration(shape: str) -> dict[str, Any]:
-    """`config.json` of a shape, as the model's page on the hub has it."""
+    """`config.json` of a shape: the figures of the model's page on the hub, and `head_dim`."""
     every, own = _tables()["every"], _tables()["shape"][shape]
     rope = every["rope_scaling"] | own.get("rope_scaling", {})
     config: dict[str, Any] = every | own | {"rope_scaling": rope, "dtype": "bfloat16"}

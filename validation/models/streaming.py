@@ -1,4 +1,4 @@
-"""Runs a model layer by layer: one layer's weights on the device, the next one's on their way.
+"""Runs a model layer by layer: one layer's weights on the device, the next one's being fetched.
 
 The model is whole but for its layers' weights, which have no storage (torch's device `meta`). They
 are put in place when a layer's forward begins and dropped when it ends. Modules, hooks, caches and
@@ -68,9 +68,10 @@ class LayerStream:
         if self._coming is not None:
             *which, future = self._coming
             self._coming = None
-            # Waited for in any case: two at once would be more than was planned.
-            fetched = future.result()
-            weights = fetched if which == [index, self.change] else None
+            if which == [index, self.change]:
+                weights = future.result()
+            else:  # waited for, as two at once would be more than was planned
+                future.exception()
         if weights is None:
             weights = self._fetch(index, self.change)
         layer = self._layers[index]
@@ -129,9 +130,11 @@ def open_source(
         with safe_open(files[name], framework="pt") as tensors:
             tensor: Tensor = tensors.get_tensor(name)
         if device.startswith("cuda"):
-            # From pinned memory the copy does not wait for what the device computes.
+            # From pinned memory the host does not wait for the copy, which waits for its turn on
+            # the device.
             return tensor.to(dtype).pin_memory().to(device, non_blocking=True)
-        return tensor.to(device, dtype)
+        # A copy in any case: the file's own memory would be read when the layer computes.
+        return tensor.to(device, dtype, copy=True)
 
     return read
 
@@ -152,4 +155,7 @@ def fill(module: nn.Module, prefix: str, source: Source, skip: str | None = None
             continue
         value = source(prefix + name, tuple(parameter.shape))
         device = str(value.device)
-        set_module_tensor_to_device(module, name, device, value=value, dtype=value.dtype)
+        # clear_cache: accelerate would empty CUDA's cache after every tensor, and wait for it.
+        set_module_tensor_to_device(
+            module, name, device, value=value, dtype=value.dtype, clear_cache=False
+        )

@@ -101,8 +101,8 @@ class Subject:
 def load_subject(job: SubjectJob) -> Subject:
     """Loads the checkpoint as the tree does; if it cannot, gives it the configuration.
 
-    Where layers are streamed it cannot load by itself: it gives the configuration and converts the
-    weights of one layer after the other.
+    Where layers are streamed no tree can load them: the fork reads the configuration, others are
+    given it, and each converts one layer after the other.
 
     Raises:
         SubjectRefused: neither is possible, or the tree is bound to load it by itself, or has no
@@ -113,7 +113,8 @@ def load_subject(job: SubjectJob) -> Subject:
     dtype = getattr(torch, job.dtype)
     options = _attention_options(job)
     if job.streams_layers:
-        return Subject(_stream_layers(job, dtype, options).eval(), ("layers are streamed",))
+        model, said = _stream_layers(job, dtype, options)
+        return Subject(model.eval(), said)
     model, trouble = _load_by_itself(job, dtype, options)
     if trouble is None:
         return Subject(model.eval(), ("loaded with from_pretrained_no_processing",))
@@ -122,9 +123,7 @@ def load_subject(job: SubjectJob) -> Subject:
     del model
     model, dropped = _load_explicitly(job, dtype, options)
     notes = [f"given the configuration explicitly: from_pretrained_no_processing {trouble}"]
-    if dropped:
-        notes.append(f"this tree's configuration has no {', '.join(dropped)}")
-    return Subject(model.eval(), tuple(notes))
+    return Subject(model.eval(), (*notes, *_lacking(dropped)))
 
 
 def _import_from(tree: Path) -> None:
@@ -257,9 +256,13 @@ def _given_configuration(
     return cfg, [name for name in wanted if name not in known]
 
 
-def _stream_layers(job: SubjectJob, dtype: torch.dtype, options: dict[str, str]) -> Any:
+def _stream_layers(
+    job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
+) -> tuple[Any, tuple[str, ...]]:
+    """The model, and how it came by its configuration."""
     try:
-        return streamed_subject(job, dtype, _own_configuration(job, dtype, options))
+        cfg, notes = _own_configuration(job, dtype, options)
+        return streamed_subject(job, dtype, cfg), ("layers are streamed", *notes)
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
             raise
@@ -267,15 +270,24 @@ def _stream_layers(job: SubjectJob, dtype: torch.dtype, options: dict[str, str])
         raise SubjectRefused(message) from error
 
 
-def _own_configuration(job: SubjectJob, dtype: torch.dtype, options: dict[str, str]) -> Any:
-    """As the tree reads it from the checkpoint, or as it is given where it cannot."""
+def _own_configuration(
+    job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
+) -> tuple[Any, tuple[str, ...]]:
+    """As the fork reads it from the checkpoint, or as another tree is given it; and notes."""
     if job.loads_itself:
         from transformer_lens.loading_from_pretrained import get_pretrained_model_config
 
-        return get_pretrained_model_config(
+        cfg = get_pretrained_model_config(
             str(job.checkpoint), dtype=dtype, device=job.device, **options
         )
-    return _given_configuration(job, dtype, options)[0]
+        return cfg, ("the configuration is its own",)
+    cfg, dropped = _given_configuration(job, dtype, options)
+    notes = ["given the configuration explicitly", *_lacking(dropped)]
+    return cfg, tuple(notes)
+
+
+def _lacking(dropped: list[str]) -> list[str]:
+    return [f"this tree's configuration has no {', '.join(dropped)}"] if dropped else []
 
 
 def _as_transformers(job: SubjectJob) -> Any:

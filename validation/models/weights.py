@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from transformer_lens_fork.errors import InputError
 from validation.models.refusals import read_json_object, reason, shown
@@ -70,6 +72,22 @@ def check_weights(spec: str, config: Any, files: list[Path]) -> None:
                 f"--checkpoint: {name} of {shown(spec)} has dtype {dtype}; {', '.join(_DTYPES)} "
                 "are accepted."
             )
+    if config.tie_word_embeddings and "lm_head.weight" in found:
+        _refuse_another_head(spec, files)
+
+
+def _refuse_another_head(spec: str, files: list[Path]) -> None:
+    """Transformers leaves two that differ untied, with a warning: the configuration is wrong."""
+    names = {"model.embed_tokens.weight", "lm_head.weight"}
+    both: list[Tensor] = []
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            both += [tensors.get_tensor(name) for name in names.intersection(tensors.keys())]
+    if not torch.equal(*(each.float() for each in both)):
+        raise InputError(
+            f"--checkpoint: lm_head.weight of {shown(spec)} is not its embedding, and its "
+            "config.json says tie_word_embeddings; false is accepted, or no lm_head.weight."
+        )
 
 
 def _read_index(index: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from transformer_lens_fork.errors import InputError
 from validation.models.checkpoints import resolve_checkpoint
 from validation.models.weights import INDEX, SINGLE
+from validation.tests.conftest import save_checkpoint
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -155,3 +156,18 @@ def test_a_folder_instead_of_a_file(folder: Path, name: str) -> None:
     (folder / name).unlink()
     (folder / name).mkdir()
     assert name in _refusal(folder)
+
+
+def test_a_tied_head_must_be_the_embedding(tmp_path: Path) -> None:
+    """Where they differ transformers takes both, with a warning: the configuration lies."""
+    folder = save_checkpoint(tmp_path / "c", tie_word_embeddings=True)
+    tensors = load_file(folder / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+    for head, is_accepted in ((embedding.copy(), True), (2 * embedding, False)):
+        both = tensors | {"lm_head.weight": head}
+        save_file(both, folder / "model.safetensors", metadata={"format": "pt"})
+        if is_accepted:
+            resolve_checkpoint(str(folder), _ignore)
+        else:
+            with pytest.raises(InputError, match="lm_head.weight of .* is not its embedding"):
+                resolve_checkpoint(str(folder), _ignore)
