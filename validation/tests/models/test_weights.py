@@ -169,5 +169,5 @@ def test_a_tied_head_must_be_the_embedding(tmp_path: Path) -> None:
         if is_accepted:
             resolve_checkpoint(str(folder), _ignore)
         else:
-            with pytest.raises(InputError, match="lm_head.weight of .* is not its embedding"):
+            with pytest.raises(InputError, match=r"lm_head\.weight of .* is not its embedding"):
                 resolve_checkpoint(str(folder), _ignore)
