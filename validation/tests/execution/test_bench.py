@@ -106,7 +106,6 @@ def test_the_command_for_gpus_runs_with_a_small_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
-        ("--checkpoint", "random:llama-4", "--checkpoint: 'random:llama-4' is not accepted; rand"),
         ("--contestants", "fork-sdpa,hf", "--contestants: 'hf' is not accepted; fork-sdpa, hf"),
         ("--workloads", "train", "--workloads: 'train' is not accepted; forward, hooks, generate"),
         ("--dtype", "float32,bfloat16", "--dtype: 'float32,bfloat16' is not accepted"),
