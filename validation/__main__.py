@@ -373,12 +373,12 @@ def rotary(
     liger-kernel, if that is installed. Only the sizes of the checkpoint count: its embeddings and
     one layer are loaded. A way that cannot run says why.
 
-    
+    \b
     Example:
-      python -m validation rotary --checkpoint random:llama-3.1-8b --contexts 1k:64k \
+      python -m validation rotary --checkpoint random:llama-3.1-8b --contexts 1k:64k \\
           --device cuda --out rotary
 
-    
+    \b
     OUT/rotary.jsonl   one record a way and context; a run adds its own
 
     Exit status: 0 it has been measured, 2 the input is not accepted.
@@ -698,9 +698,7 @@ def _rotary(asked: _Asked, out: Path, repeats: int) -> None:
         }
         records = []
         try:
-            for rotations in time_rotations(
-                job, request.checkpoint.shape, request.contexts, repeats
-            ):
+            for rotations in time_rotations(job, request.checkpoint, request.contexts, repeats):
                 new = [record_rotation(rotation, measured_with) for rotation in rotations]
                 for record in new:
                     file.append(record)

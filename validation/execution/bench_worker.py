@@ -28,11 +28,12 @@ def main(job_file: str) -> None:
             model, notes = _load(job)
             # The tree's import may have changed them.
             fix_arithmetic(job.threads, job.seed)
-            _empty_cache()  # loading took more than the model does, and others wait for memory
+            # Loading took more than the model does, and others wait for it. Without CUDA: nothing.
+            torch.cuda.empty_cache()
             reporter.send(Ready(notes=notes))
             for line in sys.stdin:
                 timed = _work(model, job, Piece.model_validate_json(line))
-                _empty_cache()
+                torch.cuda.empty_cache()
                 reporter.send(timed)
         except SubjectRefused as refusal:
             reporter.send(Refused(reason=str(refusal)))
@@ -40,10 +41,6 @@ def main(job_file: str) -> None:
             if missing := exhausted(error):
                 reporter.send(Exhausted(resource=missing, reason=what_ran_out(error)))
             raise
-
-
-def _empty_cache() -> None:
-    torch.cuda.empty_cache()  # nothing without CUDA
 
 
 def _load(job: ReferenceJob | SubjectJob) -> tuple[Worked, tuple[str, ...]]:

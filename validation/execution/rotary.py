@@ -12,8 +12,9 @@ from torch import Tensor
 
 from validation.execution.jobs import SubjectJob
 from validation.execution.meter import Meter
-from validation.models.shapes import Shape
+from validation.models.checkpoints import Checkpoint
 from validation.models.subject import load_subject
+from validation.rope.oracles import TransformersOracle
 
 Rotated = tuple[Float[Tensor, "1 pos head d_head"], Float[Tensor, "1 pos head d_head"]]
 Rotate = Callable[[], Rotated]
@@ -44,7 +45,7 @@ class Rotation:
 
 
 def time_rotations(
-    job: SubjectJob, shape: Shape, contexts: tuple[int, ...], repeats: int
+    job: SubjectJob, checkpoint: Checkpoint, contexts: tuple[int, ...], repeats: int
 ) -> Iterator[list[Rotation]]:
     """Rotates random queries and keys of one layer, in every way, way after way, `repeats` times.
 
@@ -52,7 +53,7 @@ def time_rotations(
 
     Args:
         job: which tree and checkpoint; its forwards are not run.
-        shape: the checkpoint's.
+        checkpoint: the same, of which sizes and RoPE count.
         contexts: tokens.
         repeats: turns that count.
 
@@ -66,20 +67,20 @@ def time_rotations(
     compiled = torch.compile(attention.apply_rotary)
     for context in contexts:
         with torch.no_grad():
-            yield _time_context(job, shape, context, repeats, attention.apply_rotary, compiled)
+            yield _time_context(job, checkpoint, context, repeats, attention.apply_rotary, compiled)
 
 
 def _time_context(
-    job: SubjectJob, shape: Shape, context: int, repeats: int, own: Any, compiled: Any
+    job: SubjectJob, checkpoint: Checkpoint, context: int, repeats: int, own: Any, compiled: Any
 ) -> list[Rotation]:
+    shape, dtype = checkpoint.shape, getattr(torch, job.dtype)
     generator = torch.Generator().manual_seed(job.seed)
     q, k = (
-        torch.randn(1, context, heads, shape.head_dim, generator=generator).to(
-            job.device, getattr(torch, job.dtype)
-        )
+        torch.randn(1, context, heads, shape.head_dim, generator=generator).to(job.device, dtype)
         for heads in (shape.heads, shape.kv_heads)
     )
-    cos, sin = _tables(job, q)
+    oracle = TransformersOracle(checkpoint.rope, shape.head_dim, job.device)
+    cos, sin = (table[None] for table in oracle.tables(range(context), dtype))
     theirs = partial(_as_transformers, q, k, cos, sin)
     ways: dict[str, Rotate] = {
         "fork": lambda: (own(q, 0), own(k, 0)),
@@ -114,16 +115,6 @@ def _take_turn(
     else:
         pairs = zip(rotated, expected, strict=True)
         rotation.differing = sum(int((one != other).sum()) for one, other in pairs)
-
-
-def _tables(job: SubjectJob, like: Tensor) -> tuple[Tensor, Tensor]:
-    from transformers import AutoConfig
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-    config = AutoConfig.from_pretrained(job.checkpoint, local_files_only=True)
-    rotary = LlamaRotaryEmbedding(config).to(like.device)
-    cos, sin = rotary(like, torch.arange(like.shape[1], device=like.device)[None])
-    return cos, sin
 
 
 def _as_transformers(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> Rotated:

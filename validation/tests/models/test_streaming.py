@@ -14,6 +14,7 @@ from validation.models.reordering import permuted_channels
 from validation.reporting.results import Result
 from validation.reporting.staged import StageResult
 from validation.tests.conftest import command, save_checkpoint
+from validation.tests.execution.test_run import results
 
 TOKENS = torch.arange(300)[None] * 7 % 320
 
@@ -127,8 +128,7 @@ def test_a_damaged_source_is_an_error_not_a_hole(tmp_path: Path) -> None:
 def _run(out: Path, *arguments: object) -> list[Result]:
     process = command("run", "--threads", 1, "--seed", 3, "--out", out, *arguments)
     assert process.returncode == 0, process.stdout + process.stderr
-    lines = (out / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Result.model_validate_json(line) for line in lines]
+    return results(out)
 
 
 def test_a_streamed_run_has_the_same_results(tmp_path: Path) -> None:
