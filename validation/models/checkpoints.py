@@ -125,10 +125,38 @@ def _fetch_from_hub(spec: str, report: Callable[[str], None]) -> Path:
     try:
         return Path(snapshot_download(spec, allow_patterns=patterns))
     except Exception as error:  # its own errors, its HTTP library's and the disk's
-        raise InputError(
-            f"--checkpoint: {shown(spec)} is no folder here and the hub does not give it: "
-            f"{reason(error)}."
-        ) from None
+        raise InputError(f"--checkpoint: {shown(spec)} {_hub_refusal(spec, error)}") from None
+
+
+def _hub_refusal(spec: str, error: Exception) -> str:
+    """Why the hub does not give a checkpoint, and what would help."""
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    page = f"huggingface.co/{spec}"
+    if isinstance(error, GatedRepoError):
+        if get_token() is None:
+            return (
+                f"is gated and there is no token; HF_TOKEN of an account that {page} lets in is "
+                "accepted."
+            )
+        return f"is gated and refuses the account of HF_TOKEN; one that {page} lets in is accepted."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"is no folder here and the hub has no such model, or none that it shows: {page}."
+    cause = error.__cause__
+    if isinstance(error, LocalEntryNotFoundError) and not isinstance(cause, HfHubHTTPError):
+        is_offline = isinstance(cause, OfflineModeIsEnabled)
+        why = "HF_HUB_OFFLINE is set" if is_offline else "the hub cannot be reached"
+        return f"is no folder here, {why}, and the hub's cache on this machine has no copy of it."
+    # A status that is none of these has only been the reason to look into the cache.
+    said = reason(cause if isinstance(cause, HfHubHTTPError) else error)
+    return f"is no folder here and the hub does not give it: {said}."
 
 
 def _sha256(path: Path, files: list[Path]) -> str:
