@@ -190,12 +190,13 @@ def _by_name(results: list[_R]) -> dict[str, list[_R]]:
 
 def present_needs(dtype: str, attention: str, *, is_chunked: bool) -> frozenset[Need]:
     """What faults find in a case; none is padded."""
-    return needs_met_by(dtype, attention) | ({Need.CHUNKS} if is_chunked else frozenset())
+    chunks = frozenset({Need.CHUNKS, Need.MASK} if is_chunked else ())
+    return needs_met_by(dtype, attention) | chunks
 
 
 def is_visible_in_stages(fault: Fault, dtype: str, attention: str) -> bool:
     """Whether the probes have what the fault needs: all but for its dtype and attention."""
-    probed = frozenset({Need.CHUNKS, Need.PADDING, Need.BOUNDARY})
+    probed = frozenset({Need.CHUNKS, Need.PADDING, Need.BOUNDARY, Need.MASK})
     return fault.is_visible(POSITIONS, needs_met_by(dtype, attention) | probed)
 
 

@@ -28,6 +28,7 @@ class Need(Enum):
     BOUNDARY = "a wavelength exactly on a boundary of the bands"
     EAGER = "eager attention"
     FUSED = "fused attention"
+    MASK = "a mask that is formed: eager attention, chunks or padding"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def needs_met_by(dtype: str, attention: str) -> frozenset[Need]:
         Need.NOT_FLOAT16: dtype != "float16",
         Need.EAGER: attention == "eager",
         Need.FUSED: attention == "sdpa",
+        Need.MASK: attention == "eager",
     }
     return frozenset(need for need, is_met in met.items() if is_met)
 

@@ -4,6 +4,7 @@ from validation.rope.faults import TENSORS, Fault, Need, in_family
 
 _CHUNKS = frozenset({Need.CHUNKS})
 _PADDING = frozenset({Need.PADDING})
+_MASK = frozenset({Need.MASK})
 
 _POSITIONS = "pos = torch.arange(n_ctx, dtype=high_precision)"
 _QUERIES = "self.apply_rotary(q, kv_cache_pos_offset, attention_mask)"
@@ -89,11 +90,13 @@ POSITIONS = (
                     "key_positions[None, :] < query_positions",
                 ),
             ),
+            needs=_MASK,
         ),
         Fault(
             "mask-admits-next",
             "A token attends to the next one.",
             ((_QUERY_POSITIONS, f"{_QUERY_POSITIONS} + 1"),),
+            needs=_MASK,
         ),
     ),
     *in_family(

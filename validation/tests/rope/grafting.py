@@ -56,7 +56,7 @@ def runs_for(fault: Fault) -> tuple[str, ...]:
         return (f"{WHOLE}", *(f"{WHOLE}+{need.name}" for need in SITUATIONS))
     needs = "".join(f"+{need.name}" for need in fault.needs & set(SITUATIONS))
     # Where it does not show though it is long enough.
-    absent = {Need.EAGER: Need.FUSED, Need.NOT_BFLOAT16: Need.HALF}
+    absent = {Need.EAGER: Need.FUSED, Need.MASK: Need.FUSED, Need.NOT_BFLOAT16: Need.HALF}
     hiding = tuple(f"+{other.name}" for need, other in absent.items() if need in fault.needs)
     if fault.hidden_up_to:
         first = fault.hidden_up_to + 1
