@@ -17,6 +17,7 @@ from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.clean import Bench, kinds_at, run_chunks, run_clean
 from validation.execution.floors import linear, measure_floors
 from validation.execution.jobs import Forward, ReferenceJob, SubjectJob
+from validation.execution.meter import Stopwatch
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.floor_rules import alternative_floors
 from validation.judgement.metrics import PositionMetrics, Stream, stream_metrics
@@ -95,7 +96,9 @@ def _set_up(
     eager = final_hidden(reference, tokens, EAGER, lambda *_: None)
     n_tokens = situation.context
     forward = Forward(context=n_tokens, prefill=n_tokens, eager_prefill=n_tokens)
-    itself = measure_floors(reference, eager, tokens, forward, reference_job, lambda _: None)
+    itself = measure_floors(
+        reference, eager, tokens, forward, reference_job, lambda _: None, Stopwatch("cpu")
+    )
     expected = Stream(eager, linear(reference.lm_head.weight))
     return Bench(job, reference, load_subject(job), tokens), expected, itself
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from validation.execution.jobs import Forward, ReferenceJob
 from validation.execution.memory import return_freed_memory
+from validation.execution.meter import Stopwatch
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Head, Stream, stream_errors
 from validation.models.reference import EAGER, SDPA, OnLayer, final_hidden
@@ -28,6 +29,7 @@ def measure_floors(
     forward: Forward,
     job: ReferenceJob,
     told: Callable[[str], OnLayer | None],
+    watch: Stopwatch,
 ) -> ReferenceMetrics:
     """The floors and the power at one context, with no forward that takes more memory than planned.
 
@@ -39,6 +41,7 @@ def measure_floors(
         forward: how the context is run.
         job: what the worker runs.
         told: given what begins, returns who is told of its layers.
+        watch: counts the forwards as `floor`, and as `compare` what their logits take.
     """
     n_tokens = tokens.shape[1]
 
@@ -47,7 +50,8 @@ def measure_floors(
         prefill = forward.eager_prefill if attention == EAGER else None
         # Holes that the last forward left would be added to what this one needs.
         return_freed_memory()
-        return final_hidden(model, tokens[:, :stop], attention, on_layer, prefill)
+        with watch.timing("floor"):
+            return final_hidden(model, tokens[:, :stop], attention, on_layer, prefill)
 
     head = linear(model.lm_head.weight)
     other = EAGER if job.attention == SDPA else SDPA
@@ -67,7 +71,8 @@ def measure_floors(
         CHANNEL_FLOOR: (SDPA, "permuted"),
         "plain": (SDPA, "plain"),
     }
-    errors, bits = stream_errors(streams, pairs, job.chunk)
+    with watch.timing("compare"):
+        errors, bits = stream_errors(streams, pairs, job.chunk)
     plain = errors.pop("plain")
     return ReferenceMetrics(floors=errors, plain=plain, bits=bits)
 

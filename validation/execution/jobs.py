@@ -107,14 +107,15 @@ class Measured(Message):
     """One context is finished; its metrics are in the scratch folder.
 
     Attributes:
-        seconds: of the forward, without loading and comparing.
+        parts: seconds by what was done: `load` (once, for all contexts of this worker), `forward`,
+            `floor` (the reference's other forwards), `compare`, and `files`, the rest.
         peak_memory_bytes: of the process (CPU) or of the allocator (CUDA), comparison included.
         notes: sentences for the report: how the model was loaded, what was left out.
     """
 
     event: Literal["measured"] = "measured"
     context: int
-    seconds: float
+    parts: dict[str, float]
     peak_memory_bytes: int
     notes: tuple[str, ...] = ()
 

@@ -1,6 +1,8 @@
-"""Seconds and peak memory of a block of code, on CPU or CUDA."""
+"""Seconds and peak memory of blocks of code, on CPU or CUDA."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -51,3 +53,30 @@ class Meter:
         if self._device:
             return torch.cuda.max_memory_allocated(self._device)
         return peak_memory()
+
+
+class Stopwatch:
+    """Adds up the seconds of several kinds of work.
+
+    Attributes:
+        seconds: by the name of the work.
+    """
+
+    def __init__(self, device: str) -> None:
+        """For work on `device`."""
+        self._device = device if device.startswith("cuda") else None
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, work: str) -> Iterator[None]:
+        """Counts the block as `work`, to the end of what it has asked the device for."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            self.seconds[work] = self.seconds.get(work, 0.0) + self._now() - start
+
+    def _now(self) -> float:
+        if self._device:
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from validation.execution.floors import measure_floors
 from validation.execution.jobs import Forward, ReferenceJob
+from validation.execution.meter import Stopwatch
 from validation.execution.probe_files import (
     CHUNKS,
     FINAL,
@@ -62,7 +63,8 @@ def probe_reference(model: Any, tokens: Int[Tensor, "1 pos"], job: ReferenceJob)
         _probe_layer_floor(model, tokens, files)
     n_tokens = tokens.shape[1]
     forward = Forward(context=n_tokens, prefill=n_tokens, eager_prefill=n_tokens)
-    floors = measure_floors(model, final, tokens, forward, job, lambda *_: None)
+    watch = Stopwatch(job.device)
+    floors = measure_floors(model, final, tokens, forward, job, lambda *_: None, watch)
     floors.save(files.metrics_path(FLOOR))
 
 

@@ -165,9 +165,11 @@ class _Batch:
             judgement.reason,
             notes=measured.notes,
             **_figures(metrics, itself, judgement),
-            seconds=measured.seconds,
+            seconds=measured.parts["forward"],
+            parts=measured.parts,
             peak_memory_bytes=measured.peak_memory_bytes,
-            reference_seconds=reference.seconds,
+            reference_seconds=reference.parts["forward"],
+            reference_parts=reference.parts,
             reference_peak_memory_bytes=reference.peak_memory_bytes,
         )
 

@@ -34,7 +34,7 @@ from validation.execution.jobs import (
     tokens_path,
 )
 from validation.execution.memory import Heap, return_freed_memory
-from validation.execution.meter import Meter
+from validation.execution.meter import Meter, Stopwatch
 from validation.judgement.metrics import Stream, stream_metrics
 
 _PREFIX = 32
@@ -60,9 +60,11 @@ def main(job_file: str) -> None:
 def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
     from validation.models.reference import final_hidden
 
-    model = load_model(job)
-    weight = model.lm_head.weight.detach()
-    save_file({"weight": weight.cpu().contiguous()}, head_path(job.scratch))
+    loading = Stopwatch(job.device)
+    with loading.timing("load"):
+        model = load_model(job)
+        weight = model.lm_head.weight.detach()
+        save_file({"weight": weight.cpu().contiguous()}, head_path(job.scratch))
     if job.probe_tokens:
         from validation.execution.probe_reference import probe_reference
 
@@ -70,16 +72,19 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
     for forward in job.forwards:
         tokens = load_tokens(job, forward.context)
         on_layer = _layers_to(reporter, f"{forward.context} {job.attention}")
+        watch = Stopwatch(job.device)
         with Meter(job.device) as meter:
             hidden = final_hidden(model, tokens, job.attention, on_layer, forward.prefill)
-        # Under another name until whole: a later worker must not read half of it.
-        path = reference_hidden_path(job.scratch, forward.context)
-        save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        with watch.timing("files"):
+            # Under another name until whole: a later worker must not read half of it.
+            path = reference_hidden_path(job.scratch, forward.context)
+            save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
         told = partial(_layers_to, reporter)
-        metrics = measure_floors(model, hidden, tokens, forward, job, told)
-        metrics.save(reference_metrics_path(job.scratch, forward.context))
-        reporter.send(_measured(meter, forward.context))
+        metrics = measure_floors(model, hidden, tokens, forward, job, told, watch)
+        with watch.timing("files"):
+            metrics.save(reference_metrics_path(job.scratch, forward.context))
+        reporter.send(_measured(meter, forward.context, loading, watch))
         del hidden
 
 
@@ -99,12 +104,14 @@ def load_model(job: ReferenceJob) -> Any:
 def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
     from validation.models.subject import SubjectRefused, load_subject
 
+    loading = Stopwatch(job.device)
     try:
-        subject = load_subject(job)
-        # The tree's import may have changed them.
-        fix_arithmetic(job.threads, job.seed)
-        shortest = min(forward.context for forward in job.forwards) if job.forwards else _PREFIX
-        subject.refuse_another_forward(load_tokens(job, min(shortest, _PREFIX)))
+        with loading.timing("load"):
+            subject = load_subject(job)
+            # The tree's import may have changed them.
+            fix_arithmetic(job.threads, job.seed)
+            shortest = min(forward.context for forward in job.forwards) if job.forwards else _PREFIX
+            subject.refuse_another_forward(load_tokens(job, min(shortest, _PREFIX)))
     except SubjectRefused as refusal:
         reporter.send(Refused(reason=str(refusal)))
         return
@@ -116,14 +123,18 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
     for forward in job.forwards:
         context = forward.context
         on_layer = _layers_to(reporter, str(context))
+        watch = Stopwatch(job.device)
         with Meter(job.device) as meter:
             hidden = subject.final_hidden(load_tokens(job, context), on_layer, forward.prefill)
         return_freed_memory()
-        reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
-        expected = Stream(reference.to(job.device), head)
-        metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
-        metrics.save(subject_metrics_path(job.scratch, context))
-        reporter.send(_measured(meter, context, subject.notes))
+        with watch.timing("files"):
+            reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
+            expected = Stream(reference.to(job.device), head)
+        with watch.timing("compare"):
+            metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
+        with watch.timing("files"):
+            metrics.save(subject_metrics_path(job.scratch, context))
+        reporter.send(_measured(meter, context, loading, watch, subject.notes))
         del hidden, reference, expected
 
 
@@ -143,10 +154,16 @@ def load_tokens(job: Job, context: int) -> Int[Tensor, "1 pos"]:
     return torch.from_numpy(np.array(tokens))[None].to(job.device)
 
 
-def _measured(meter: Meter, context: int, notes: tuple[str, ...] = ()) -> Measured:
+def _measured(
+    meter: Meter,
+    context: int,
+    loading: Stopwatch,
+    watch: Stopwatch,
+    notes: tuple[str, ...] = (),
+) -> Measured:
     return Measured(
         context=context,
-        seconds=meter.seconds,
+        parts={"forward": meter.seconds} | loading.seconds | watch.seconds,
         peak_memory_bytes=meter.peak_memory_bytes,
         notes=notes,
     )

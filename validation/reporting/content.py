@@ -18,6 +18,7 @@ from validation.reporting.tables import (
     tabulate_bins,
     tabulate_cases,
     tabulate_provenance,
+    tabulate_times,
     varying_scope,
 )
 from validation.reporting.wording import count, is_failure, tokens
@@ -73,6 +74,7 @@ class Report:
         cases: the main table, None if there are no cases.
         legend: every verdict and its message.
         stages: where a subject first differs, None if that was not probed.
+        times: where the time went, None if no result says.
         caption: how to read the plot.
         details: the cases by position.
         notes: how the subjects were loaded.
@@ -88,6 +90,7 @@ class Report:
     cases: Table | None
     legend: tuple[Entry, ...]
     stages: StageSection | None
+    times: Table | None
     caption: str
     details: tuple[CaseDetail, ...]
     notes: tuple[Entry, ...]
@@ -108,6 +111,7 @@ def compose(results: list[Result], staged: list[StageResult] | None = None) -> R
         cases=tabulate_cases(results) if results else None,
         legend=tuple(Entry(verdict.name, verdict.value) for verdict in Verdict),
         stages=compose_stages(staged or []),
+        times=tabulate_times(results),
         caption=CAPTION,
         details=tuple(_details(results)),
         notes=_notes(results),
@@ -288,5 +292,11 @@ def _guide(results: list[Result]) -> tuple[Entry, ...]:
             "keys and values in turn, the same number on both sides.",
         ),
         Entry("time", "of the forward, without loading and without the comparison."),
+        Entry(
+            "where the time went",
+            "loading is once for all contexts of a process, and counts in neither share. The floor "
+            "is the reference's other forwards. What remains beside all forwards compares logits "
+            "and writes files; the floor's share comes on top of it beside the two forwards.",
+        ),
         Entry("peak memory", "of the process: weights, forward and comparison of the logits."),
     )

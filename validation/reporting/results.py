@@ -81,7 +81,9 @@ class Result(Record):
     Fields that come from logits are None where there are none (TOO_LARGE, REFUSED, DIED), and
     errors are None where they are not finite. `prefill` is the number of tokens a forward,
     `power_ratio` how many times the floor a RoPE without scaling is (None: unbounded), `floors` the
-    mean absolute error of each reordering of the reference that the floor is made of.
+    mean absolute error of each reordering of the reference that the floor is made of. `seconds` are
+    of the forward; `parts` (absent in older results) of all that was done, by name: `load` (once
+    for all contexts of a process), `forward`, `floor`, `compare` and `files`.
     """
 
     subject: str
@@ -110,9 +112,11 @@ class Result(Record):
     top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     top1_counted: Count | None = None
     seconds: Amount | None = None
+    parts: dict[str, Amount] | None = None
     peak_memory_bytes: Count | None = None
     planned_peak_memory_bytes: Count | None = None
     reference_seconds: Amount | None = None
+    reference_parts: dict[str, Amount] | None = None
     reference_peak_memory_bytes: Count | None = None
     planned_reference_peak_memory_bytes: Count | None = None
     provenance: Provenance

@@ -90,6 +90,50 @@ def tabulate_cases(results: list[Result], figures: Collection[str] | None = None
     return Table("Every case", (*columns, *map(Column, shown)), tuple(rows))
 
 
+def tabulate_times(results: list[Result]) -> Table | None:
+    """Where the time of each case went; None if no result says."""
+    scope = varying_scope(results)
+    timed = [(result, result.parts, result.reference_parts) for result in results]
+    names = ("subject", *scope, "dtype", "tokens")
+    rows = tuple(
+        Row(
+            (
+                result.subject,
+                *(getattr(result, name) for name in scope),
+                result.dtype,
+                tokens(result.context),
+                *_time_cells(own, reference),
+            )
+        )
+        for result, own, reference in timed
+        if own and reference
+    )
+    columns = (*(Column(name, "text") for name in names), *map(Column, _TIMES))
+    return Table("Seconds of each case by what was done", columns, rows) if rows else None
+
+
+_TIMES = (
+    "load, reference",
+    "reference",
+    "its floor",
+    "load, subject",
+    "subject",
+    "compare, files",
+    "beside all forwards",
+    "beside the two",
+)
+
+
+def _time_cells(own: dict[str, float], reference: dict[str, float]) -> tuple[str, ...]:
+    both = [own, reference]
+    forwards = own["forward"] + reference["forward"]
+    floor = reference["floor"]
+    harness = sum(parts.get(name, 0.0) for parts in both for name in ("compare", "files"))
+    whole = forwards + floor + harness
+    cells = (reference["load"], reference["forward"], floor, own["load"], own["forward"], harness)
+    return (*map(seconds, cells), f"{harness / whole:.0%}", f"{(harness + floor) / whole:.0%}")
+
+
 def _differing(result: Result) -> str:
     if result.logits_differing is None:
         return ABSENT

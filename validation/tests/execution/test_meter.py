@@ -1,10 +1,11 @@
-"""A meter sees its block and nothing else."""
+"""A meter and a stopwatch see their blocks and nothing else."""
 
 import time
+from contextlib import suppress
 
 import numpy as np
 
-from validation.execution.meter import Meter
+from validation.execution.meter import Meter, Stopwatch
 
 
 def test_meter_sees_time_and_memory_of_its_block_alone() -> None:
@@ -20,3 +21,17 @@ def test_meter_sees_time_and_memory_of_its_block_alone() -> None:
     assert 150e6 < busy.peak_memory_bytes - nothing < 250e6
     assert 150e6 < busy.peak_memory_bytes - busy.resting_memory_bytes < 250e6
     assert idle.seconds >= 0.02
+
+
+def test_stopwatch_adds_up_what_is_called_alike() -> None:
+    """Two blocks of one name are one figure, also where the second ends in an error."""
+    watch = Stopwatch("cpu")
+    with watch.timing("sleep"):
+        time.sleep(0.02)
+    with suppress(ValueError), watch.timing("sleep"):
+        time.sleep(0.02)
+        raise ValueError
+    with watch.timing("nothing"):
+        pass
+    assert list(watch.seconds) == ["sleep", "nothing"]
+    assert watch.seconds["nothing"] < 0.02 < 0.04 <= watch.seconds["sleep"]

@@ -96,3 +96,16 @@ def test_package_that_one_case_lacks(make_result: MakeResult) -> None:
     headings = [column.heading for column in report.differing.columns]
     assert headings == ["case", "prompt_sha256", "torch", "transformers"]
     assert report.differing.rows[0].cells[2:] == ("-", "-")
+
+
+def test_where_the_time_went(make_result: MakeResult) -> None:
+    """Shares leave loading out; a result of before says nothing and is left out."""
+    assert compose([make_result()]).times is None
+    own = {"load": 50.0, "forward": 40.0, "compare": 3.0, "files": 1.0}
+    reference = {"load": 60.0, "forward": 30.0, "floor": 20.0, "compare": 5.0, "files": 1.0}
+    timed = make_result(parts=own, reference_parts=reference)
+    times = compose(arrange([timed, make_result(context=8192)])).times
+    assert times is not None
+    (row,) = times.rows
+    seconds = ("60.0 s", "30.0 s", "20.0 s", "50.0 s", "40.0 s", "10.0 s")
+    assert row.cells[3:] == (*seconds, "10%", "30%")
