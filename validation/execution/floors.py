@@ -14,6 +14,7 @@ from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Head, Stream, stream_errors
 from validation.models.reference import EAGER, SDPA, OnLayer, final_hidden
 from validation.models.reordering import permuted_channels, plain_rope
+from validation.models.rowwise import eager_in_rows
 
 KERNEL_FLOOR = "sdpa against eager"
 CHANNEL_FLOOR = "channels permuted against not, both sdpa"
@@ -47,11 +48,12 @@ def measure_floors(
 
     def run(attention: str, what: str, stop: int) -> Float[Tensor, "pos d_model"]:
         on_layer = told(f"{n_tokens} {what}") or (lambda *_: None)
-        prefill = forward.eager_prefill if attention == EAGER else None
         # Holes that the last forward left would be added to what this one needs.
         return_freed_memory()
         with watch.timing("floor"):
-            return final_hidden(model, tokens[:, :stop], attention, on_layer, prefill)
+            if attention == EAGER and forward.eager_prefill < n_tokens:
+                return eager_by_rows(model, tokens, forward.eager_prefill, on_layer)
+            return final_hidden(model, tokens[:, :stop], attention, on_layer)
 
     head = linear(model.lm_head.weight)
     other = EAGER if job.attention == SDPA else SDPA
@@ -77,10 +79,24 @@ def measure_floors(
     return ReferenceMetrics(floors=errors, plain=plain, bits=bits)
 
 
+def eager_by_rows(
+    model: Any, tokens: Int[Tensor, "1 pos"], rows: int, on_layer: OnLayer
+) -> Float[Tensor, "pos d_model"]:
+    """Eager attention for `rows` queries at a time, or fewer if so many do not fit after all."""
+    from accelerate.utils import find_executable_batch_size
+
+    def attempt(batch_size: int) -> Float[Tensor, "pos d_model"]:
+        return final_hidden(model, tokens, eager_in_rows(batch_size), on_layer)
+
+    hidden: Float[Tensor, "pos d_model"] = find_executable_batch_size(attempt, rows)()
+    return hidden
+
+
 def linear(weight: Float[Tensor, "vocab d_model"]) -> Head:
     """The reference's unembedding."""
 
     def head(hidden: Float[Tensor, "1 chunk d_model"]) -> Float[Tensor, "1 chunk vocab"]:
-        return F.linear(hidden, weight)
+        # Where the model is spread over devices, its last norm may be elsewhere.
+        return F.linear(hidden.to(weight.device), weight)
 
     return head

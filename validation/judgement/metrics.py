@@ -191,7 +191,8 @@ def _pairs(
         )
     for start in range(0, len(reference.hidden), chunk):
         rows = slice(start, start + chunk)
-        expected, found = reference.logits(rows), subject.logits(rows)
+        expected = reference.logits(rows)
+        found = subject.logits(rows).to(expected.device)
         if expected.shape != found.shape or expected.dtype != found.dtype:
             raise ValueError(
                 f"logits differ in kind: reference {tuple(expected.shape)} {expected.dtype}, "
@@ -217,11 +218,11 @@ def _errors(
     if expected.shape != found.shape:
         raise ValueError(f"chunks of {tuple(expected.shape)} and {tuple(found.shape)} logits")
     # NaN differs from everything, as it should; -0.0 equals 0.0.
-    differing = (expected != found).sum(-1)
-    if not bool(differing.any()):
+    if torch.equal(expected, found):
         nothing = torch.zeros(len(expected), dtype=torch.float64, device=expected.device)
         same = dict.fromkeys(("abs_sum", "square_sum", "abs_max"), nothing)
-        return {"differing": differing, "nonfinite": torch.zeros_like(differing)} | same
+        return dict.fromkeys(("differing", "nonfinite"), nothing.long()) | same
+    differing = (expected != found).sum(-1)
     error = _subtract(expected, found)
     norm = torch.linalg.vector_norm
     square_sum = norm(error, 2, dim=-1, dtype=torch.float64) ** 2
@@ -282,8 +283,11 @@ def _count_nonfinite(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, "rows"]
 
 def _bits(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, "rows"]:
     """A checksum of the bit patterns: any one value that changes changes it."""
-    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[logits.element_size()]
-    return logits.contiguous().view(integer).sum(-1, dtype=torch.int64)
+    contiguous = logits.contiguous()
+    if logits.shape[-1] * logits.element_size() % 8 == 0:  # several at a time, five times as fast
+        return contiguous.view(torch.int64).sum(-1)
+    integer = {2: torch.int16, 4: torch.int32}[logits.element_size()]
+    return contiguous.view(integer).sum(-1, dtype=torch.int64)
 
 
 def _first_difference(
