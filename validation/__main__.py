@@ -1,20 +1,16 @@
 """The command line: `python -m validation --help`."""
 
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from transformer_lens_fork.errors import InputError, VerificationError
-
-if TYPE_CHECKING:
-    from validation.execution.cases import Request
-    from validation.reporting.console import Console
+from validation.execution.asked import DTYPES, Asked, each_of, one_of, resolve, split_words
 
 _HELP = """
 Proves or refutes that a TransformerLens tree computes Llama 3.1 as Hugging Face transformers does,
@@ -34,8 +30,6 @@ Examples:
 Exit status: 0 every judged case passes, 1 one fails, 2 the input is not accepted.
 """
 
-_DTYPES = ("float32", "bfloat16", "float16")
-_ATTENTIONS = ("eager", "sdpa")
 _CONTESTANTS = ("fork-sdpa", "hf-sdpa", "fork-eager", "stock")
 _WORKLOADS = ("forward", "hooks", "generate")
 _REQUIRED = {"identical": "IDENTICAL", "floor": "AT_FLOOR"}
@@ -84,6 +78,14 @@ StreamLayers = Annotated[
         "the memory. The same bits; the fork is given one layer after the other.",
     ),
 ]
+Gpus = Annotated[
+    int,
+    typer.Option(
+        help="Spread each model over so many GPUs: transformers by accelerate, TransformerLens by "
+        "its own n_devices.",
+        min=1,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of random prompts.", min=0)]
 Threads = Annotated[
     int | None, typer.Option(help="Of torch on CPU; by default torch's choice.", min=1)
@@ -94,6 +96,16 @@ Layers = Annotated[
 Memory = Annotated[
     str | None,
     typer.Option(help="What one process may take, such as 12g; by default 60 % of the machine's."),
+]
+
+
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="I/N: the I-th of N parts of the cases, of about the same cost each; the other parts "
+        "may run elsewhere, each with an OUT of its own, and `report` puts them together.",
+    ),
 ]
 
 
@@ -112,6 +124,7 @@ def run(
     ] = "floor",
     layers: Layers = None,
     stream_layers: StreamLayers = False,
+    gpus: Gpus = 1,
     memory: Memory = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -122,6 +135,7 @@ def run(
             help="Skip cases that OUT holds; with --no-resume an OUT with results is refused.",
         ),
     ] = True,
+    shard: ShardOf = None,
     stages: Annotated[
         bool, typer.Option(help="Also find the stage at which a subject first differs.")
     ] = True,
@@ -143,11 +157,11 @@ def run(
     with _failures(out):
         from validation.reporting.results import RESULTS
 
-        required = _one_of("--require", require, tuple(_REQUIRED))
-        asked = _Asked.checked(locals())
+        required = one_of("--require", require, tuple(_REQUIRED))
+        asked = Asked.checked(locals())
         if not resume and (out / RESULTS).exists():
             raise InputError(f"--no-resume: {str(out)!r} holds results; one without is accepted.")
-        passed = _run(asked, out, _REQUIRED[required], stages)
+        passed = _run(asked, out, _REQUIRED[required], shard or "1/1", stages)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -166,6 +180,7 @@ def stages(
     ] = "identical",
     layers: Layers = None,
     stream_layers: StreamLayers = False,
+    gpus: Gpus = 1,
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:
@@ -181,8 +196,8 @@ def stages(
     OUT/logs/          what the worker processes printed
     """
     with _failures(out):
-        required = _one_of("--require", require, tuple(_REQUIRED))
-        asked = _Asked.checked(locals())
+        required = one_of("--require", require, tuple(_REQUIRED))
+        asked = Asked.checked(locals())
         passed = _stages(asked, out, _REQUIRED[required])
     raise typer.Exit(0 if passed else 1)
 
@@ -198,6 +213,7 @@ def plan(
     base: BaseName = "v3.9.0",
     layers: Layers = None,
     stream_layers: StreamLayers = False,
+    gpus: Gpus = 1,
     memory: Memory = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -211,7 +227,7 @@ def plan(
     Exit status: 0 everything fits, 1 a case does not.
     """
     with _failures():
-        asked = _Asked.checked(locals())
+        asked = Asked.checked(locals())
         fits = _plan(asked)
     raise typer.Exit(0 if fits else 1)
 
@@ -251,8 +267,8 @@ def faults(
     OUT/faults.md, OUT/fault_matrix.png   what people read
     """
     with _failures(out):
-        asked = _Asked.checked(locals(), subjects="fork")
-        names = () if only is None else _split("--only", only)
+        asked = Asked.checked(locals(), subjects="fork")
+        names = () if only is None else split_words("--only", only)
         passed = _faults(asked, out, names, effects)
     raise typer.Exit(0 if passed else 1)
 
@@ -347,11 +363,11 @@ def bench(
     OUT/logs/                what the processes printed
     """
     with _failures(out):
-        _one_of("--dtype", dtype, _DTYPES)
-        names = _each_of("--contestants", contestants, _CONTESTANTS)
-        works = _each_of("--workloads", workloads, _WORKLOADS)
+        one_of("--dtype", dtype, DTYPES)
+        names = each_of("--contestants", contestants, _CONTESTANTS)
+        works = each_of("--workloads", workloads, _WORKLOADS)
         _refuse_another_tree(tree)
-        asked = _Asked.checked(locals(), subjects=f"{tree},stock", attention="sdpa", base="v3.9.0")
+        asked = Asked.checked(locals(), subjects=f"{tree},stock", attention="sdpa", base="v3.9.0")
         _bench(asked, out, names, works, repeats)
 
 
@@ -384,12 +400,37 @@ def rotary(
     Exit status: 0 it has been measured, 2 the input is not accepted.
     """
     with _failures(out):
-        _one_of("--dtype", dtype, _DTYPES)
+        one_of("--dtype", dtype, DTYPES)
         _refuse_another_tree(tree)
-        asked = _Asked.checked(
+        asked = Asked.checked(
             locals(), subjects=tree, attention="eager", base="v3.9.0", layers=1, stream_layers=True
         )
         _rotary(asked, out, repeats)
+
+
+@app.command(short_help="Put the results of several runs into one report.")
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="OUT of runs, such as of shards.")],
+    out: Out,
+    require: Annotated[
+        str, typer.Option(help="What passes: identical, or floor (IDENTICAL and AT_FLOOR).")
+    ] = "floor",
+) -> None:
+    """Merge what runs have measured, such as the shards of one, and write the report of all of it.
+
+    The folders are only read. OUT keeps what it holds, gets the rest, and the same files as from
+    `run`; nothing is measured. `stock` never changes the exit status.
+
+    \b
+    Example:
+      python -m validation report results/shard-* --out results/all --require identical
+
+    Exit status: 0 every judged case passes, 1 one fails, 2 the input is not accepted.
+    """
+    with _failures(out):
+        required = one_of("--require", require, tuple(_REQUIRED))
+        passed = _report(folders, out, _REQUIRED[required])
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command(short_help="Draw the README's tables from the committed evidence.")
@@ -427,100 +468,9 @@ def schema() -> None:
     print(json.dumps(Result.model_json_schema(), indent=2))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The arguments that the commands share, checked as far as words can be."""
-
-    checkpoint: str
-    contexts: tuple[int, ...] | None
-    subjects: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    attention: str
-    device: str
-    base: str
-    layers: int | None
-    streams_layers: bool
-    memory_bytes: int | None
-    seed: int
-    threads: int | None
-
-    @classmethod
-    def checked(cls, arguments: Mapping[str, Any], **own: Any) -> "_Asked":
-        """Raises InputError, naming the first argument that is not accepted.
-
-        Args:
-            arguments: a command's, by name; what they lack is not asked for.
-            own: those that the command does not have but sets.
-        """
-        absent = {"contexts": None, "memory": None, "stream_layers": False}
-        found = {**absent, **arguments, **own}
-        device, contexts, memory = found["device"], found["contexts"], found["memory"]
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
-        dtypes = _split("--dtype", found["dtype"])
-        return cls(
-            checkpoint=found["checkpoint"],
-            contexts=None if contexts is None else parse_contexts(contexts),
-            subjects=_split("--subjects", found["subjects"]),
-            dtypes=tuple(_one_of("--dtype", name, _DTYPES) for name in dtypes),
-            attention=_one_of("--attention", found["attention"], _ATTENTIONS),
-            device=device,
-            base=found["base"],
-            layers=found["layers"],
-            streams_layers=found["stream_layers"],
-            memory_bytes=None if memory is None else parse_memory(memory),
-            seed=found["seed"],
-            threads=found["threads"],
-        )
-
-
-def _resolve(asked: _Asked, console: "Console") -> "Request":
-    """Finds what the arguments name; what costs nothing comes before what fetches or builds."""
-    # Imports torch, which takes seconds: only once the arguments are known to be sound.
-    import torch
-
-    from transformer_lens_fork.bases import get_base
-    from validation.execution import cases
-    from validation.execution.arithmetic import fix_arithmetic
-    from validation.execution.plan import default_memory
-    from validation.execution.probe_files import TOKENS
-    from validation.models.checkpoints import refuse_missing_checkpoint, resolve_checkpoint
-    from validation.models.prompts import build_prompt
-    from validation.models.trees import refuse_bad_folders, resolve_tree
-    from validation.models.truncation import truncate
-
-    base = get_base(asked.base)
-    cases.refuse_wrong_transformers(base)
-    cases.refuse_missing_device(asked.device)
-    refuse_bad_folders(asked.subjects)
-    refuse_missing_checkpoint(asked.checkpoint)
-    trees = tuple(resolve_tree(spec, base, console.step) for spec in asked.subjects)
-    found = resolve_checkpoint(asked.checkpoint, console.step)
-    contexts = asked.contexts or (min(TOKENS, found.positions),)
-    cases.refuse_missing_positions(found, contexts)
-    if asked.layers is not None:
-        found = truncate(found, asked.layers, console.step)
-    console.step("tokenising the prompt")
-    request = cases.Request(
-        checkpoint=found,
-        trees=trees,
-        contexts=contexts,
-        dtypes=asked.dtypes,  # type: ignore[arg-type]  # checked against _DTYPES
-        attention=asked.attention,  # type: ignore[arg-type]  # checked against _ATTENTIONS
-        device=asked.device,
-        base=base,
-        prompt=build_prompt(found, contexts[-1], asked.seed),
-        seed=asked.seed,
-        threads=asked.threads or torch.get_num_threads(),
-        memory_bytes=asked.memory_bytes or default_memory(asked.device),
-        streams_layers=asked.streams_layers,
-    )
-    fix_arithmetic(request.threads, request.seed)
-    return request
-
-
-def _run(asked: _Asked, out: Path, required: str, with_stages: bool) -> bool:
+def _run(asked: Asked, out: Path, required: str, part: str, with_stages: bool) -> bool:
     from validation.execution.run import run_cases
+    from validation.execution.shards import parse_shard, places
     from validation.execution.staging import run_stages
     from validation.judgement.verdict import Verdict
     from validation.reporting.console import Console
@@ -529,14 +479,19 @@ def _run(asked: _Asked, out: Path, required: str, with_stages: bool) -> bool:
     from validation.reporting.results import ResultStore
     from validation.reporting.staged import StageStore
 
+    shard = parse_shard(part)
     with Console() as console:
         refuse_unusable_folder(out)
         store, stage_store = ResultStore(out), StageStore(out)
         for recovered in filter(None, (store.recovered, stage_store.recovered)):
             console.note(recovered)
-        request = _resolve(asked, console)
-        staged = run_stages(request, stage_store, console) if with_stages else []
-        results = run_cases(request, store, console)
+        request = resolve(asked, console.step)
+        # Once for each dtype, by whose shard has its first context.
+        chosen = places(request, shard)
+        first = tuple(d for d in request.dtypes if (d, request.contexts[0]) in chosen)
+        probed = replace(request, dtypes=first)
+        staged = run_stages(probed, stage_store, console) if with_stages else []
+        results = run_cases(request, store, console, chosen)
         console.step("writing the report")
         write_report([*results, *store.beside(results)], out, stage_store.with_others(staged))
     judged = {tree.name for tree in request.trees if tree.is_judged}
@@ -548,7 +503,26 @@ def _run(asked: _Asked, out: Path, required: str, with_stages: bool) -> bool:
     )
 
 
-def _stages(asked: _Asked, out: Path, required: str) -> bool:
+def _report(folders: list[Path], out: Path, required: str) -> bool:
+    from validation.judgement.verdict import Verdict
+    from validation.models.trees import STOCK
+    from validation.reporting.console import Console
+    from validation.reporting.merging import merge
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.report import write_report
+
+    with Console() as console:
+        refuse_unusable_folder(out)
+        results, staged = merge(folders, out)
+        write_report(results, out, staged)
+    judged = {result.subject for result in results} - {STOCK}
+    console.summary(results, judged, Verdict[required], out)
+    return all(
+        result.outcome.meets(Verdict[required]) for result in results if result.subject in judged
+    )
+
+
+def _stages(asked: Asked, out: Path, required: str) -> bool:
     from validation.execution.staging import run_stages
     from validation.judgement.verdict import Verdict
     from validation.reporting.console import Console
@@ -560,7 +534,7 @@ def _stages(asked: _Asked, out: Path, required: str) -> bool:
         store = StageStore(out)
         if store.recovered:
             console.note(store.recovered)
-        request = _resolve(asked, console)
+        request = resolve(asked, console.step)
         results = run_stages(request, store, console)
     judged = {tree.name for tree in request.trees if tree.is_judged}
     if not judged:
@@ -569,7 +543,7 @@ def _stages(asked: _Asked, out: Path, required: str) -> bool:
     return all(result.passes(Verdict[required]) for result in results if result.subject in judged)
 
 
-def _faults(asked: _Asked, out: Path, only: tuple[str, ...], with_effects: bool) -> bool:
+def _faults(asked: Asked, out: Path, only: tuple[str, ...], with_effects: bool) -> bool:
     from validation.execution.fault_run import choose_faults, run_faults
     from validation.judgement.verdict import Verdict
     from validation.reporting.console import Console
@@ -589,7 +563,7 @@ def _faults(asked: _Asked, out: Path, only: tuple[str, ...], with_effects: bool)
         stores = ResultStore(out), StageStore(out)
         for recovered in filter(None, (store.recovered for store in stores)):
             console.note(recovered)
-        request = _resolve(asked, console)
+        request = resolve(asked, console.step)
         measured = run_faults(request, chosen, stores, console, with_effects=with_effects)
         console.step("writing the report")
         records = record_faults(chosen, measured)
@@ -637,7 +611,7 @@ def _alarms(
 
 
 def _bench(
-    asked: _Asked, out: Path, names: tuple[str, ...], works: tuple[str, ...], repeats: int
+    asked: Asked, out: Path, names: tuple[str, ...], works: tuple[str, ...], repeats: int
 ) -> None:
     from validation.execution.bench import run_bench
     from validation.execution.bench_grid import choose_bench
@@ -652,7 +626,7 @@ def _bench(
         file = RecordFile(out / BENCH, BenchRecord, "record of the bench")
         if file.recovered:
             console.note(file.recovered)
-        chosen = choose_bench(_resolve(asked, console), names, works, repeats)
+        chosen = choose_bench(resolve(asked, console.step), names, works, repeats)
         records = run_bench(chosen, file, console)
         console.step("writing the report")
         report = write_bench_report(records, out)
@@ -670,7 +644,7 @@ def _refuse_another_tree(tree: str) -> None:
     refuse_bad_folders((tree,), "--tree")
 
 
-def _rotary(asked: _Asked, out: Path, repeats: int) -> None:
+def _rotary(asked: Asked, out: Path, repeats: int) -> None:
     from validation.execution.cases import Surroundings
     from validation.execution.rotary import time_rotations
     from validation.models.subject import SubjectRefused
@@ -689,7 +663,7 @@ def _rotary(asked: _Asked, out: Path, repeats: int) -> None:
         file = RecordFile(out / ROTARY, RotaryRecord, "record of rotations")
         if file.recovered:
             console.note(file.recovered)
-        request = _resolve(asked, console)
+        request = resolve(asked, console.step)
         job = request.subject_job(request.trees[0], request.dtypes[0], out)
         measured_with = Surroundings.of(request.device).recorded() | {
             "tree_sha256": request.trees[0].sha256,
@@ -712,12 +686,12 @@ def _rotary(asked: _Asked, out: Path, repeats: int) -> None:
     print_tables(tabulate_rotations(records))
 
 
-def _plan(asked: _Asked) -> bool:
+def _plan(asked: Asked) -> bool:
     from validation.execution.plan import measure_machine, plan_case
     from validation.reporting.console import Console, print_plans
 
     with Console() as console:
-        request = _resolve(asked, console)
+        request = resolve(asked, console.step)
         console.step("timing this machine")
         plans = []
         for dtype in request.dtypes:
@@ -728,69 +702,6 @@ def _plan(asked: _Asked) -> bool:
             ]
     print_plans(plans, len(request.trees), request.memory_bytes)
     return all(plan.refusal is None for _, plan in plans)
-
-
-def parse_contexts(text: str) -> tuple[int, ...]:
-    """Token counts such as `1k,2k,4096` or `1k:64k`, ascending and without repetition; k is 1024.
-
-    A range goes up by doublings, and to its end.
-
-    Raises:
-        InputError: one is no positive number, or a range goes down.
-    """
-    lengths: set[int] = set()
-    for word in _split("--contexts", text):
-        first, colon, last = word.partition(":")
-        start = _parse_length(first, word)
-        stop = _parse_length(last, word) if colon else start
-        if stop < start:
-            raise InputError(f"--contexts: {word!r} goes down; one that goes up is accepted.")
-        while start < stop:
-            lengths.add(start)
-            start *= 2
-        lengths.add(stop)
-    return tuple(sorted(lengths))
-
-
-def _parse_length(text: str, word: str) -> int:
-    match = re.fullmatch(r"([1-9]\d{0,6})(k?)", text)
-    if not match:
-        raise InputError(
-            f"--contexts: {word!r} is not accepted; a number of tokens such as 4096 or 4k, or a "
-            "range such as 1k:64k, is."
-        )
-    return int(match[1]) * (1024 if match[2] else 1)
-
-
-def parse_memory(text: str) -> int:
-    """Bytes, of a size such as `12g` or `800m`.
-
-    Raises:
-        InputError: it is no such size.
-    """
-    match = re.fullmatch(r"([1-9]\d{0,5})([mg])", text.lower())
-    if not match:
-        raise InputError(f"--memory: {text!r} is not accepted; a size such as 12g or 800m is.")
-    return int(match[1]) << {"m": 20, "g": 30}[match[2]]
-
-
-def _split(field: str, text: str) -> tuple[str, ...]:
-    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
-    if "" in words:
-        raise InputError(f"{field}: {text!r} has an empty item; values between commas are.")
-    return words
-
-
-def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:
-    if value not in accepted:
-        raise InputError(f"{field}: {value!r} is not accepted; {', '.join(accepted)} are.")
-    return value
-
-
-def _each_of(field: str, text: str, accepted: tuple[str, ...]) -> tuple[str, ...]:
-    """The words between commas, in the order in which they are accepted."""
-    words = [_one_of(field, word, accepted) for word in _split(field, text)]
-    return tuple(word for word in accepted if word in words)
 
 
 @contextmanager

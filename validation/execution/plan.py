@@ -17,8 +17,9 @@ from validation.execution.cases import Request
 from validation.execution.jobs import AttentionName, DtypeName
 from validation.models.shapes import Shape
 
-_SCORES_BYTES = 2**30
-"""Scores of one chunk, of all heads: what a cache or two away from memory still sums quickly."""
+_SCORES_BYTES = 2**31
+"""Scores of one chunk in fp32, of all heads: with fewer tokens a chunk all keys are rotated more
+often, with twice as many a chunk takes half as long again (32k tokens, 2 cores)."""
 
 _MIN_PREFILL = 64
 
@@ -58,7 +59,8 @@ class CasePlan:
         context: tokens.
         prefill: tokens a forward of the subject; the context itself if it goes through in one.
         reference_prefill: the same of the reference, where it is compared with subjects.
-        eager_prefill: the same of eager attention, of which the floor is measured.
+        eager_prefill: the same of eager attention, of which the floor is measured; where fused
+            attention is compared, queries at a time within one forward.
         reference_bytes: predicted peak memory of the reference's process.
         subject_bytes: of a subject's process.
         reference_seconds: predicted time of the reference and its floors.
@@ -155,30 +157,41 @@ def plan_case(
     """What a subject with this attention needs beside the reference with the request's.
 
     Eager attention takes all tokens in one forward if that fits, else the largest chunks that do,
-    with 1 GiB of scores at most. The memory of sdpa is linear in the context: all in one forward.
+    with 2 GiB of scores at most. The memory of sdpa is linear in the context: all in one forward.
     """
     shape = request.checkpoint.shape
     size = 2 if dtype != "float32" else 4
     limit = machine.memory_bytes
 
+    # Compared in eager attention, both go through the same chunks. Else each by itself: the floor
+    # must not depend on which subjects stand beside it.
+    is_shared = request.attention == "eager"
+
     def needs(who: str, prefill: int | None) -> int:
-        return peak_bytes(
-            who, shape, size, context, prefill, request.chunk, streams_layers=request.streams_layers
+        # Of the fullest device: weights are spread, activations are wherever the layer is.
+        elsewhere = (1 - 1 / request.n_devices) * parameter_bytes(who, shape, size)
+        needed = peak_bytes(
+            who,
+            shape,
+            size,
+            context,
+            prefill,
+            request.chunk,
+            streams_layers=request.streams_layers,
+            in_rows=who == "reference" and not is_shared,
         )
+        return needed - int(elsewhere)
 
     def choose_prefill(*models: str) -> int:
         if max(needs(who, context) for who in models) <= limit:
             return context
         prefill = _MIN_PREFILL
-        while _may_double(prefill, context, shape, size) and (
+        while _may_double(prefill, context, shape) and (
             max(needs(who, 2 * prefill) for who in models) <= limit
         ):
             prefill *= 2
         return prefill
 
-    # Compared in eager attention, both go through the same chunks. Else each by itself: the floor
-    # must not depend on which subjects stand beside it.
-    is_shared = request.attention == "eager"
     eager_prefill = choose_prefill("reference", *(["subject"] if is_shared else []))
     own = eager_prefill if is_shared else choose_prefill("subject")
     subject_prefill = own if attention == "eager" else None
@@ -203,9 +216,9 @@ def plan_case(
     )
 
 
-def _may_double(prefill: int, context: int, shape: Shape, size: int) -> bool:
+def _may_double(prefill: int, context: int, shape: Shape) -> bool:
     doubled = 2 * prefill
-    return doubled < context and shape.heads * doubled * context * size <= _SCORES_BYTES
+    return doubled < context and shape.heads * doubled * context * 4 <= _SCORES_BYTES
 
 
 def resting_bytes(who: str, shape: Shape, size: int, *, streams_layers: bool = False) -> int:
@@ -234,7 +247,13 @@ def cache_bytes(shape: Shape, size: int, context: int) -> int:
 
 
 def forward_bytes(
-    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None
+    who: str,
+    shape: Shape,
+    size: int,
+    context: int,
+    eager_prefill: int | None,
+    *,
+    in_rows: bool = False,
 ) -> float:
     """What a forward to the last norm adds to the resting model.
 
@@ -245,10 +264,14 @@ def forward_bytes(
         context: tokens.
         eager_prefill: tokens at a time through eager attention; None for one forward of all tokens
             through sdpa.
+        in_rows: eager attention goes by so many queries within one forward of all tokens.
     """
     prefill = eager_prefill or context
     copies = _SCORE_COPIES[who, size] if eager_prefill else 0.0
     scores = copies * size * shape.heads * prefill * context
+    if in_rows and prefill < context:
+        heads = 4 * shape.heads * shape.head_dim + 2 * shape.kv_heads * shape.head_dim
+        return scores + size * context * (heads + 3 * shape.hidden)
     channels = 6 * shape.hidden + 3 * shape.intermediate + 6 * shape.heads * shape.head_dim
     activations = size * prefill * channels
     # Keys and values are repeated for every head, rotated and concatenated.
@@ -266,6 +289,7 @@ def peak_bytes(
     chunk: int,
     *,
     streams_layers: bool = False,
+    in_rows: bool = False,
 ) -> int:
     """Of the forward, or of comparing the logits, whichever is more.
 
@@ -278,9 +302,10 @@ def peak_bytes(
             through sdpa.
         chunk: positions whose logits are compared at a time.
         streams_layers: a layer has its weights while it runs.
+        in_rows: eager attention goes by so many queries within one forward of all tokens.
     """
     hidden_bytes = size * context * shape.hidden
-    forward = forward_bytes(who, shape, size, context, eager_prefill)
+    forward = forward_bytes(who, shape, size, context, eager_prefill, in_rows=in_rows)
     if who == "reference":
         # The floors' sdpa takes all tokens at once: one MLP's activations and the residual streams.
         whole = size * context * (3 * shape.intermediate + 5 * shape.hidden) + 3 * hidden_bytes

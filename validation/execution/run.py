@@ -1,6 +1,6 @@
 """Runs the cases of a request: a reference process for each dtype, then a process for each tree."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,7 @@ from validation.execution.jobs import (
 )
 from validation.execution.plan import CasePlan, measure_machine, plan_case
 from validation.execution.processes import WorkerDied, run_worker
+from validation.execution.shards import Place, places
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Errors, PositionMetrics
 from validation.judgement.verdict import Judgement, Verdict, judge
@@ -47,20 +48,30 @@ class Watcher(Protocol):
         """A case is finished, now or in an earlier run."""
 
 
-def run_cases(request: Request, store: ResultStore, watcher: Watcher) -> list[Result]:
+def run_cases(
+    request: Request, store: ResultStore, watcher: Watcher, chosen: Sequence[Place] | None = None
+) -> list[Result]:
     """Runs what `store` does not hold yet.
 
+    Args:
+        request: what is asked for.
+        store: of results.
+        watcher: is shown how it goes.
+        chosen: the dtypes and contexts of the request that are run here; all if None.
+
     Returns:
-        The results of all cases of the request, those of earlier runs too.
+        The results of these cases, those of earlier runs too.
     """
+    if chosen is None:
+        chosen = places(request)
     surroundings = Surroundings.of(request.device)
     results = []
-    for dtype in request.dtypes:
+    for dtype in dict.fromkeys(dtype for dtype, _ in chosen):
         machine = measure_machine(request.memory_bytes, dtype, request.device)
         pending: dict[Tree, list[CasePlan]] = {}
         for tree in request.trees:
             attention = tree.attention(request.attention)
-            for context in request.contexts:
+            for context in (context for kind, context in chosen if kind == dtype):
                 plan = plan_case(request, dtype, context, machine, attention)
                 case = Case(tree, dtype, plan.context, plan.prefill, plan.eager_prefill)
                 if result := store.finished(case_key(request, case, surroundings)):

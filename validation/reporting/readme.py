@@ -153,6 +153,13 @@ def _kill_table(folder: Path) -> str:
     return "\n\n".join((headlines, *map(_markdown, tables)))
 
 
+def _planned_table(_: Path) -> str:
+    """Of no evidence: what the plan says of every size."""
+    from validation.gpu_parity.planned import tabulate_planned
+
+    return _markdown(tabulate_planned())
+
+
 def _markdown(table: Table) -> str:
     return markdown_environment().get_template("table.md.jinja").render(table=table).strip()
 
@@ -167,4 +174,5 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "faults-sdpa": _kill_table,
     "bench": _fused_bench_tables,
     "bench-eager": _eager_bench_table,
+    "planned": _planned_table,
 }

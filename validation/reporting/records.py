@@ -63,11 +63,7 @@ class RecordFile(Generic[_R]):
 
     def _read(self, content: bytes, kind: type[_R], name: str) -> None:
         whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
-            try:
-                self.records.append(kind.model_validate_json(line))
-            except ValidationError as error:
-                raise InputError(_refusal(self.path, number, name, error)) from None
+        self.records += parse_records(self.path, whole, kind, name)
         # Only now: a file that is refused stays as it is.
         if whole != content:  # the last line was being written when the machine stopped
             os.truncate(self.path, len(whole))
@@ -89,6 +85,27 @@ class RecordFile(Generic[_R]):
             with suppress(OSError):
                 os.truncate(self.path, before)
             raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def parse_records(path: Path, content: bytes, kind: type[_R], name: str) -> list[_R]:
+    """The records in whole lines of a file.
+
+    Args:
+        path: the file, for errors.
+        content: what was read of it; a last line without its end is being written, and left out.
+        kind: what a line holds.
+        name: what a record is called in errors.
+
+    Raises:
+        InputError: a line holds something else.
+    """
+    records = []
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            records.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            raise InputError(_refusal(path, number, name, error)) from None
+    return records
 
 
 def _refusal(path: Path, number: int, name: str, error: ValidationError) -> str:

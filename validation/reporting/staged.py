@@ -231,8 +231,11 @@ class StageStore:
         result = self._by_key.get(key)
         return result if result is not None and not result.has_died else None
 
+    def all(self) -> list[StageResult]:
+        """The newest of every case, whatever it was measured with."""
+        return list({result.case: result for result in self._by_key.values()}.values())
+
     def with_others(self, results: list[StageResult]) -> list[StageResult]:
         """`results`, then what is here of other cases, however these were measured before."""
         asked = {result.case for result in results}
-        newest = {result.case: result for result in self._by_key.values()}
-        return [*results, *(result for case, result in newest.items() if case not in asked)]
+        return [*results, *(result for result in self.all() if result.case not in asked)]

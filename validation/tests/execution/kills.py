@@ -30,7 +30,10 @@ Target = Literal["group", "parent", "worker"]
 """Who gets the signal: parent and workers at once, the parent alone, or the worker alone."""
 
 _TURNS: tuple[Target, ...] = ("group", "group", "group", "parent", "worker")
-_MEASURED = ("seconds", "reference_seconds", "peak_memory_bytes", "reference_peak_memory_bytes")
+_MEASURED = {
+    *("seconds", "parts", "peak_memory_bytes"),
+    *("reference_seconds", "reference_parts", "reference_peak_memory_bytes"),
+}
 """Fields of a result that no two runs have in common; `measured_at` is the other one."""
 
 _CONTEXTS = (64, 96)
@@ -96,7 +99,7 @@ class Study:
         return cls(
             folder=folder,
             seconds=seconds,
-            expected={result.provenance.case_key: _comparable(result) for result in results},
+            expected={result.provenance.case_key: comparable(result) for result in results},
             files=_files(out),
         )
 
@@ -139,7 +142,7 @@ class Study:
         """What is wrong in `out` after the second run; `before` are the lines of the first."""
         content = (out / RESULTS).read_bytes()
         finished = [result for result in _results(content) if result.is_finished]
-        found = {result.provenance.case_key: _comparable(result) for result in finished}
+        found = {result.provenance.case_key: comparable(result) for result in finished}
         problems = []
         if not content.startswith(before):
             problems.append("lines of the killed run were changed")
@@ -226,8 +229,9 @@ def _results(content: bytes) -> list[Result]:
     return [Result.model_validate_json(line) for line in content.split(b"\n")[:-1]]
 
 
-def _comparable(result: Result) -> dict[str, Any]:
-    fields = result.model_dump(exclude=set(_MEASURED))
+def comparable(result: Result) -> dict[str, Any]:
+    """What is the same in every run of the same case."""
+    fields = result.model_dump(exclude=_MEASURED)
     del fields["provenance"]["measured_at"]
     return fields
 

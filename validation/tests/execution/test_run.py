@@ -74,7 +74,8 @@ def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> N
         assert result.floor_mean_abs, "a floor of zero would make every comparison vacuous"
         assert "loaded with from_pretrained_no_processing" in result.notes
         assert result.provenance.series_sha256 is not None
-        assert result.parts and result.reference_parts
+        assert result.parts
+        assert result.reference_parts
         assert set(result.parts) == {"load", "forward", "compare", "files"}
         assert set(result.reference_parts) == {*result.parts, "floor"}
         assert result.seconds == result.parts["forward"] > 0
