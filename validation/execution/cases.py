@@ -45,6 +45,7 @@ class Request:
         threads: of torch, on CPU.
         memory_bytes: what one process may take.
         streams_layers: a layer has its weights on the device while it runs, and no longer.
+        n_devices: GPUs that each model is spread over, of which `device` is the first.
     """
 
     checkpoint: Checkpoint
@@ -59,6 +60,7 @@ class Request:
     threads: int
     memory_bytes: int
     streams_layers: bool = False
+    n_devices: int = 1
 
     @property
     def chunk(self) -> int:
@@ -93,6 +95,7 @@ class Request:
             "checkpoint": self.checkpoint.path,
             "weights_seed": self.checkpoint.weights_seed,
             "streams_layers": self.streams_layers,
+            "n_devices": self.n_devices,
             "dtype": dtype,
             "device": self.device,
             "forwards": (),
@@ -177,6 +180,7 @@ def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
         "n_layers": request.checkpoint.shape.layers,
         "n_ctx": request.n_ctx(case.tree),
         "streams_layers": request.streams_layers,
+        "n_devices": request.n_devices,
         "attention": [request.attention, case.tree.attention(request.attention)],
         "chunk": request.chunk,
         "seed": request.seed,
@@ -206,11 +210,13 @@ def refuse_missing_positions(checkpoint: Checkpoint, contexts: tuple[int, ...]) 
         )
 
 
-def refuse_missing_device(device: str) -> None:
-    """Raises InputError if CUDA is asked for and absent."""
+def refuse_missing_device(device: str, n_devices: int = 1) -> None:
+    """Raises InputError if CUDA, or so many GPUs, are asked for and absent."""
     import torch
 
     if not device.startswith("cuda"):
+        if n_devices > 1:
+            raise InputError(f"--gpus: {n_devices} with --device {device!r}; 'cuda' is accepted.")
         return
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
@@ -220,6 +226,11 @@ def refuse_missing_device(device: str) -> None:
         )
     if int(device.partition(":")[2] or 0) >= count:
         raise InputError(f"--device: {device!r} is asked for and there are {count} CUDA devices.")
+    if n_devices > 1 and (device != "cuda" or n_devices > count):
+        raise InputError(
+            f"--gpus: {n_devices} with --device {device!r} are asked for and there are {count}; "
+            "as many with 'cuda' are accepted (CUDA_VISIBLE_DEVICES chooses which)."
+        )
 
 
 def _git_state() -> tuple[str, bool]:

@@ -22,8 +22,8 @@ class Forward(Message):
     Attributes:
         context: tokens.
         prefill: tokens a forward; fewer than `context` go through the KV cache in turn.
-        eager_prefill: the same of the reference's eager attention, where that is not what is
-            compared but what the floor is measured with.
+        eager_prefill: queries at a time of the reference's eager attention, where that is not what
+            is compared but what the floor is measured with; all in one forward.
     """
 
     context: int
@@ -38,6 +38,7 @@ class Job(Message):
         checkpoint: folder with `config.json`, and safetensors unless there is a seed.
         weights_seed: of weights that are in no file, else None.
         streams_layers: a layer has its weights on the device while it runs, and no longer.
+        n_devices: GPUs that a model is spread over, of which `device` is the first.
         dtype: of weights and activations.
         attention: the implementation that runs: the reference's, and a tree's own of that name.
         device: where the model runs.
@@ -53,6 +54,7 @@ class Job(Message):
     checkpoint: Path
     weights_seed: int | None = None
     streams_layers: bool = False
+    n_devices: int = 1
     dtype: DtypeName
     attention: AttentionName
     device: DeviceName

@@ -98,6 +98,7 @@ def load_model(job: ReferenceJob) -> Any:
         job.device,
         job.weights_seed,
         streams_layers=job.streams_layers,
+        n_devices=job.n_devices,
     )
 
 

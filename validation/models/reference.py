@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from validation.models.placement import gpu_memory, place_layers, spread
 from validation.models.streaming import LAYERS, Change, Source, Weights, fill, open_source, stream
 
 OnLayer = Callable[[int, int], None]
@@ -26,6 +27,7 @@ def load_reference(
     weights_seed: int | None = None,
     *,
     streams_layers: bool = False,
+    n_devices: int = 1,
 ) -> Any:
     """The checkpoint as `LlamaForCausalLM`, ready for inference.
 
@@ -35,10 +37,18 @@ def load_reference(
         device: where it runs.
         weights_seed: of weights that are in no file.
         streams_layers: layers get their weights while they run (`streaming.py`).
+        n_devices: GPUs that it is spread over, of which `device` is the first.
 
     Raises:
+        ValueError: it does not fit these GPUs.
         RuntimeError: RoPE's frequencies are not in fp32: then this is not what is served.
     """
+    if n_devices > 1:
+        model = empty_reference(checkpoint, dtype)
+        placed = place_layers(model, gpu_memory(n_devices))
+        model = spread(model, checkpoint, dtype, weights_seed, placed).eval()
+        _refuse_cast_frequencies(model)
+        return model
     if weights_seed is not None or streams_layers:
         source = open_source(checkpoint, weights_seed, dtype, device)
         model = _assemble(checkpoint, dtype, source, streams_layers=streams_layers)
@@ -54,12 +64,16 @@ def load_reference(
             trust_remote_code=False,
         )
     move_storage(model.eval(), device)
+    _refuse_cast_frequencies(model)
+    return model
+
+
+def _refuse_cast_frequencies(model: Any) -> None:
     if model.model.rotary_emb.inv_freq.dtype != torch.float32:
         # `model.to(dtype)` would cast them: 117 rad off at position 65,536 in bf16.
         raise RuntimeError(
             f"inv_freq is {model.model.rotary_emb.inv_freq.dtype}, not torch.float32"
         )
-    return model
 
 
 def empty_reference(checkpoint: Path, dtype: torch.dtype, **changes: object) -> Any:

@@ -156,7 +156,12 @@ def _load_by_itself(
     given = {} if job.weights_seed is None else {"hf_model": _as_transformers(job)}
     try:
         model = HookedTransformer.from_pretrained_no_processing(
-            str(job.checkpoint), dtype=dtype, device=job.device, **given, **options
+            str(job.checkpoint),
+            dtype=dtype,
+            device=job.device,
+            n_devices=job.n_devices,
+            **given,
+            **options,
         )
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
@@ -236,6 +241,9 @@ def _load_explicitly(
             raise
         message = f"given the configuration explicitly, it raised {_first_line(error, job)}"
         raise SubjectRefused(message) from error
+    if job.n_devices > 1:
+        model.move_model_modules_to_device()
+        return model, dropped
     return model.to(job.device), dropped
 
 
@@ -252,6 +260,7 @@ def _given_configuration(
         **options,
         dtype=dtype,
         device=job.device,
+        n_devices=job.n_devices,
     )
     return cfg, [name for name in wanted if name not in known]
 
@@ -293,7 +302,7 @@ def _lacking(dropped: list[str]) -> list[str]:
 def _as_transformers(job: SubjectJob) -> Any:
     """The weights to convert, in the model that `transformers` makes of them."""
     # With seeded weights on the device, where they are made fast; else where files are read to.
-    device = "cpu" if job.weights_seed is None else job.device
+    device = "cpu" if job.weights_seed is None or job.n_devices > 1 else job.device
     return load_reference(job.checkpoint, getattr(torch, job.dtype), device, job.weights_seed)
 
 
