@@ -1,0 +1,116 @@
+"""The suite as a SLURM array, a shard a task: `python -m validation.gpu_parity.cluster`."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from transformer_lens_fork.bases import REPOSITORY
+from transformer_lens_fork.errors import InputError, exit_statuses
+
+_HELP = """
+Submits the sizes of the matrix as an array of tasks, each of which runs its shard of all cases with
+pytest validation/gpu_parity, and waits for them; then the results are merged into OUT.
+
+\\b
+OUT/shard-I/     what each task measured; a task that is submitted again goes on where it was
+OUT/submitit/    what the tasks printed
+OUT/report.html  all of it, as `python -m validation report` puts it together
+
+\\b
+Example:
+  python -m validation.gpu_parity.cluster --shards 8 --partition gpu --out results/cluster -- \\
+      --sizes 1b,3b,8b
+
+Exit status: 0 every task passed, 1 one did not, 2 the input is not accepted.
+"""
+
+_CLUSTERS = ("slurm", "local")
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder that all tasks see, for results.")],
+    shards: Annotated[int, typer.Option(help="Tasks of the array.", min=1)] = 4,
+    cluster: Annotated[str, typer.Option(help="slurm, or local: processes here.")] = "slurm",
+    partition: Annotated[str | None, typer.Option(help="Of SLURM; else its default.")] = None,
+    gpus: Annotated[int, typer.Option(help="Of a task.", min=0)] = 1,
+    minutes: Annotated[int, typer.Option(help="That a task may take.", min=1)] = 240,
+    at_once: Annotated[int, typer.Option(help="Tasks that run at the same time.", min=1)] = 8,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="For the suite, after --; as in tox -e gpu-parity.")
+    ] = None,
+) -> None:
+    """Run the shards on a cluster and merge what they measured."""
+    with exit_statuses():
+        passed = _run(
+            out.resolve(), shards, cluster, partition, gpus, minutes, at_once, arguments or []
+        )
+    raise typer.Exit(0 if passed else 1)
+
+
+def _run(
+    out: Path,
+    shards: int,
+    cluster: str,
+    partition: str | None,
+    gpus: int,
+    minutes: int,
+    at_once: int,
+    arguments: list[str],
+) -> bool:
+    if cluster not in _CLUSTERS:
+        raise InputError(f"--cluster: {cluster!r} is not accepted; {' or '.join(_CLUSTERS)} is.")
+    try:
+        import submitit
+    except ImportError:
+        raise InputError("--cluster: submitit is not installed; `pip install submitit`.") from None
+    out.mkdir(parents=True, exist_ok=True)
+    executor = submitit.AutoExecutor(folder=out / "submitit", cluster=cluster)
+    executor.update_parameters(
+        name="gpu-parity",
+        timeout_min=minutes,
+        gpus_per_node=gpus,
+        slurm_array_parallelism=at_once,
+        **({"slurm_partition": partition} if partition else {}),
+    )
+    numbers = range(1, shards + 1)
+    work = partial(run_shard, count=shards, out=out, arguments=arguments)
+    jobs = executor.map_array(work, numbers)
+    statuses = {}
+    for number, job in zip(numbers, jobs, strict=True):
+        statuses[number] = _status(job)
+        print(f"shard {number} of {shards}: exit status {statuses[number]}", flush=True)
+    folders = [out / f"shard-{number}" for number in numbers]
+    measured = [folder for folder in folders if (folder / "results.jsonl").exists()]
+    if measured:
+        merge = [sys.executable, "-m", "validation", "report", *map(str, measured)]
+        subprocess.run([*merge, "--out", str(out)], check=False, cwd=REPOSITORY)
+    return not any(statuses.values())
+
+
+def _status(job: Any) -> int | str:
+    """Of a task; what became of it where it has none: it was cancelled, or ran out of time."""
+    try:
+        status: int = job.result()
+    except Exception as error:  # its own, and whatever ended the task
+        return f"{type(error).__name__}, see what it printed"
+    return status
+
+
+def run_shard(number: int, *, count: int, out: Path, arguments: list[str]) -> int:
+    """Runs one shard, and returns pytest's exit status; 0 for a shard without cases."""
+    import pytest
+
+    command = [sys.executable, "-m", "pytest", "validation/gpu_parity", "-p", "no:cacheprovider"]
+    own = ["--shard", f"{number}/{count}", "--out", str(out / f"shard-{number}")]
+    status = subprocess.run([*command, *own, *arguments], check=False, cwd=REPOSITORY).returncode
+    return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(help=_HELP)(main)
+    app()

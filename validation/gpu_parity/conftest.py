@@ -1,0 +1,155 @@
+"""The suite's options, its cases, and who runs them: one worker a GPU, one GPU a worker."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transformer_lens_fork.errors import InputError
+from validation.execution.asked import parse_memory
+from validation.execution.shards import parse_shard
+from validation.gpu_parity.matrix import MATRIX, Size, choose, read_matrix
+from validation.gpu_parity.session import Session, Unit, open_session, visible_gpus
+
+_SESSION = pytest.StashKey[Session]()
+_UNITS = pytest.StashKey[list[Unit]]()
+_GPUS = "cuda_visible_devices"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What can be chosen."""
+    group = parser.getgroup("gpu-parity", "Llama 3.x sizes on the GPUs that are there")
+    group.addoption(
+        "--sizes", help="Names in the matrix, comma-separated; by default all that fit."
+    )
+    group.addoption("--matrix", type=Path, default=MATRIX, help="File with the sizes.")
+    group.addoption("--device", default="cuda", help="cuda, or cpu for a rehearsal.")
+    group.addoption("--out", type=Path, default=Path("results/gpu-parity"), help="For results.")
+    group.addoption("--subjects", default="fork,stock", help="As `python -m validation run` has.")
+    group.addoption("--memory", help="What one process may take, such as 70g.")
+    group.addoption("--no-stages", action="store_true", help="Do not look where it first differs.")
+    group.addoption("--shard", default="1/1", help="I/N: the I-th of N parts of all cases.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Finds the cases; what is missing ends the run before it begins.
+
+    Raises:
+        UsageError: CUDA is asked for and absent, or an option is not accepted.
+    """
+    if own := getattr(config, "workerinput", {}).get(_GPUS):
+        # Before torch looks.
+        os.environ["CUDA_VISIBLE_DEVICES"] = own
+    try:
+        session = _open(config)
+        config.stash[_UNITS] = session.units(parse_shard(config.getoption("--shard")))
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[_SESSION] = session
+
+
+def _open(config: pytest.Config) -> Session:
+    names, device = config.getoption("--sizes"), config.getoption("--device")
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device: {device!r} is not accepted; cuda, or cpu, is.")
+    if device == "cpu" and names is None:
+        raise InputError("--sizes: on a CPU the sizes must be named; they take days otherwise.")
+    memory = config.getoption("--memory")
+    return open_session(
+        _sizes(config),
+        config.getoption("--out").resolve(),
+        device,
+        config.getoption("--subjects"),
+        parse_memory(memory) if memory else None,
+        only_fitting=names is None,
+        with_stages=not config.getoption("--no-stages"),
+    )
+
+
+def _sizes(config: pytest.Config) -> list[Size]:
+    matrix = read_matrix(config.getoption("--matrix"))
+    names = config.getoption("--sizes")
+    return choose(matrix, names) if names else list(matrix.values())
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """The plan comes first."""
+    return [] if _is_worker(config) else config.stash[_SESSION].describe().splitlines()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a unit; all of a size on one worker, so that its weights are made once."""
+    if "unit" in metafunc.fixturenames:
+        units = metafunc.config.stash[_UNITS]
+        marked = [
+            pytest.param(unit, id=unit.name, marks=pytest.mark.xdist_group(unit.size.name))
+            for unit in units
+        ]
+        metafunc.parametrize("unit", marked)
+
+
+@pytest.fixture
+def session(request: pytest.FixtureRequest) -> Session:
+    """The process' own."""
+    return request.config.stash[_SESSION]
+
+
+@pytest.fixture
+def units(request: pytest.FixtureRequest) -> list[Unit]:
+    """All cases of the shard."""
+    return request.config.stash[_UNITS]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One report of all sizes, in OUT."""
+    config = session.config
+    if _is_worker(config) or config.option.collectonly or _SESSION not in config.stash:
+        return
+    from validation.reporting.merging import merge
+    from validation.reporting.report import write_report
+    from validation.reporting.results import RESULTS
+
+    mine = config.stash[_SESSION]
+    folders = [mine.out / size.name for size in mine.sizes]
+    folders = [folder for folder in folders if (folder / RESULTS).exists()]
+    if folders:
+        results, staged = merge(folders, mine.out)
+        write_report(results, mine.out, staged)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Where the report is."""
+    page = config.stash[_SESSION].out / "report.html"
+    if page.exists():
+        terminalreporter.write_line(f"Report: {page}")
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many as there are GPUs for; one on a CPU, which is shared anyhow."""
+    if config.getoption("--device") != "cuda":
+        return 1
+    return max(1, len(visible_gpus()) // _gpus_each(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Gives each worker GPUs of its own."""
+    if node.config.getoption("--device") == "cuda":
+        gpus, each = visible_gpus(), _gpus_each(node.config)
+        first = int(node.gateway.id[2:]) * each
+        node.workerinput[_GPUS] = ",".join(gpus[(first + i) % len(gpus)] for i in range(each))
+
+
+def _gpus_each(config: pytest.Config) -> int:
+    """What the largest of the sizes needs."""
+    try:
+        return max(size.gpus for size in _sizes(config))
+    except InputError:  # said where the sizes are opened
+        return 1

@@ -1,0 +1,114 @@
+"""The suite as a person starts it, rehearsed on a CPU with two tiny sizes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from transformer_lens_fork.bases import REPOSITORY
+from validation.reporting.results import RESULTS, Result
+from validation.tests.execution.kills import comparable
+from validation.tests.gpu_parity.test_matrix import SIZE
+
+MATRIX = SIZE + SIZE.replace("1b", "8b").replace("llama-3.2", "llama-3.1")
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if "PYTEST" not in name} | {
+    "HF_HUB_OFFLINE": "1",
+    "COLUMNS": "200",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`pytest validation/gpu_parity` on a CPU, with results in `folder`."""
+    matrix = folder.with_suffix(".toml")
+    matrix.write_text(MATRIX)
+    options = ("--matrix", str(matrix), "--out", str(folder), "--subjects", "fork", *arguments)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "validation/gpu_parity",
+            "-p",
+            "no:cacheprovider",
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+    )
+
+
+def measured(folder: Path) -> dict[str, dict[str, object]]:
+    """The results in a folder by case, without what no two runs have in common."""
+    lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
+    found = [Result.model_validate_json(line) for line in lines]
+    assert len({result.provenance.case_key for result in found}) == len(found)
+    return {result.provenance.case_key: comparable(result) for result in found}
+
+
+def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
+    """Two workers, and two tasks of a cluster: the same cases, the same figures."""
+    # The staged proof has tests of its own.
+    cpu = ("--device", "cpu", "--sizes", "1b,8b", "--no-stages")
+    junit = tmp_path / "junit.xml"
+    together = suite(
+        tmp_path / "workers", *cpu, "-n", "2", "--dist", "loadgroup", f"--junitxml={junit}"
+    )
+    assert together.returncode == 0, together.stdout + together.stderr
+    assert "random:tiny-llama-3.1-8b" in together.stdout, "the plan comes first"
+    assert "4 passed" in together.stdout
+    cases = ElementTree.parse(junit).iter("testcase")  # our own file
+    properties = {p.get("name"): p.get("value") for case in cases for p in case.iter("property")}
+    assert properties["fork: verdict"] == "IDENTICAL"
+
+    matrix = ("--matrix", str(tmp_path / "workers.toml"), "--subjects", "fork")
+    command = [sys.executable, "-m", "validation.gpu_parity.cluster", "--cluster", "local"]
+    own = ("--shards", "2", "--gpus", "0", "--out", str(tmp_path / "all"))
+    shards = subprocess.run(
+        [*command, *own, "--", *cpu, *matrix],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+    )
+    assert shards.returncode == 0, shards.stdout + shards.stderr
+    assert "4 of 4 judged cases are AT_FLOOR or better" in shards.stdout
+    for number in (1, 2):
+        assert len(measured(tmp_path / "all" / f"shard-{number}")) == 2
+    expected = measured(tmp_path / "workers")
+    assert measured(tmp_path / "all") == expected
+    assert len(expected) == 4
+    for folder in (tmp_path / "workers", tmp_path / "all"):
+        assert (folder / "report.html").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_without_cuda_it_fails(tmp_path: Path) -> None:
+    """It neither passes nor skips."""
+    process = suite(tmp_path / "out", "--sizes", "1b")
+    assert process.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--device: 'cuda' is asked for and torch" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--device", "cpu"), "--sizes: on a CPU the sizes must be named"),
+        (("--device", "tpu"), "--device: 'tpu' is not accepted"),
+        (("--device", "cpu", "--sizes", "2b"), "--sizes: '2b' is not accepted; 1b, 8b are."),
+    ],
+)
+def test_bad_input_is_refused(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    """Before anything is loaded."""
+    process = suite(tmp_path / "out", *arguments)
+    assert process.returncode == pytest.ExitCode.USAGE_ERROR
+    assert says in process.stderr
