@@ -77,7 +77,7 @@ def try_patches(
         python: an interpreter that satisfies the base.
         report: is told what is under way.
     """
-    workers = min(4, os.cpu_count() or 1)
+    workers = _workers()
     with tempfile.TemporaryDirectory(prefix="parity-trial-") as folder:
         pool = ThreadPoolExecutor(workers)
         try:
@@ -88,6 +88,10 @@ def try_patches(
                 yield runs.collect(patch)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _workers() -> int:
+    return min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,8 @@ def _variables(tree: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HF_HUB_OFFLINE": "1",
+        # As many runs as cores: more threads would wait for each other.
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // _workers())),
         # What happens to be installed (a random order, say) must not decide; and it takes a second.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }

@@ -157,7 +157,8 @@ def plan_case(
     """What a subject with this attention needs beside the reference with the request's.
 
     Eager attention takes all tokens in one forward if that fits, else the largest chunks that do,
-    with 2 GiB of scores at most. The memory of sdpa is linear in the context: all in one forward.
+    with 2 GiB of scores at most. The memory of sdpa is linear in the context: all in one forward;
+    eager attention beside it never takes more than those 2 GiB of scores.
     """
     shape = request.checkpoint.shape
     size = 2 if dtype != "float32" else 4
@@ -183,7 +184,8 @@ def plan_case(
         return needed - int(elsewhere)
 
     def choose_prefill(*models: str) -> int:
-        if max(needs(who, context) for who in models) <= limit:
+        is_small = is_shared or _score_bytes(shape, context, context) <= _SCORES_BYTES
+        if is_small and max(needs(who, context) for who in models) <= limit:
             return context
         prefill = _MIN_PREFILL
         while _may_double(prefill, context, shape) and (
@@ -197,9 +199,14 @@ def plan_case(
     subject_prefill = own if attention == "eager" else None
     reference_bytes = needs("reference", eager_prefill)
     subject_bytes = needs("subject", subject_prefill)
-    least = max(reference_bytes, subject_bytes)
     is_whole = subject_prefill is None and subject_bytes > limit
     how = "in one forward" if is_whole else f"even {subject_prefill or eager_prefill} at a time"
+    needed = {how: max(reference_bytes, subject_bytes)}
+    if not request.streams_layers and request.n_devices == 1:
+        # Weights are converted from those of the reference's model.
+        both = resting_bytes("subject", shape, size) + parameter_bytes("reference", shape, size)
+        needed["while the subject is loaded"] = both
+    when, least = max(needed.items(), key=lambda each: each[1])
     return CasePlan(
         context=context,
         prefill=subject_prefill or context,
@@ -211,14 +218,19 @@ def plan_case(
         subject_seconds=_seconds("subject", shape, size, context, subject_prefill, machine),
         refusal=None
         if least <= limit
-        else f"{context} tokens need {least / 2**30:.1f} GiB {how}, "
+        else f"{context} tokens need {least / 2**30:.1f} GiB {when}, "
         f"{limit / 2**30:.1f} GiB may be taken (--memory)",
     )
 
 
 def _may_double(prefill: int, context: int, shape: Shape) -> bool:
     doubled = 2 * prefill
-    return doubled < context and shape.heads * doubled * context * 4 <= _SCORES_BYTES
+    return doubled < context and _score_bytes(shape, doubled, context) <= _SCORES_BYTES
+
+
+def _score_bytes(shape: Shape, prefill: int, context: int) -> int:
+    """Of one layer, in fp32."""
+    return 4 * shape.heads * prefill * context
 
 
 def resting_bytes(who: str, shape: Shape, size: int, *, streams_layers: bool = False) -> int:

@@ -82,7 +82,8 @@ def test_fused_attention_takes_all_tokens_at_once() -> None:
     )
     assert fused.refusal is None
     assert fused.prefill == fused.reference_prefill == eager.reference_prefill == 65536
-    assert fused.eager_prefill == eager.eager_prefill == eager.prefill < 65536
+    assert fused.eager_prefill == eager.eager_prefill < 65536
+    assert eager.prefill < 65536
     assert fused.subject_bytes < eager.subject_bytes
     tight = plan_case(request, "float32", 65536, machine(4), "sdpa")
     assert "in one forward" in (tight.refusal or "")
@@ -110,6 +111,17 @@ def test_streamed_layers_fit_one_gpu_at_every_size(shape: str, fits: bool) -> No
     assert (kept.refusal is None) == fits
     assert streamed.refusal is None
     assert streamed.prefill == 65536
+
+
+def test_both_models_are_there_while_one_is_converted() -> None:
+    """A subject's weights are made of the reference's, in the same memory."""
+    request = replace(
+        REQUEST, checkpoint=replace(REQUEST.checkpoint, shape=LLAMA_8B), contexts=(1024,)
+    )
+    plan = plan_case(request, "bfloat16", 1024, machine(24), "eager")
+    assert max(plan.reference_bytes, plan.subject_bytes) < 24 * 2**30
+    assert "GiB while the subject is loaded" in (plan.refusal or "")
+    assert plan_case(request, "bfloat16", 1024, machine(40), "eager").refusal is None
 
 
 def test_the_floor_does_not_depend_on_who_is_compared() -> None:

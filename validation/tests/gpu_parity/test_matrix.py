@@ -75,3 +75,10 @@ def test_another_file_is_refused(content: str, says: str, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"^--matrix: .* is not accepted") as refusal:
         read_matrix(file)
     assert says in str(refusal.value)
+
+
+def test_every_runner_is_known_to_the_linter() -> None:
+    """A label that is misspelt would wait for a machine for ever."""
+    known = (REPOSITORY / ".github" / "actionlint.yaml").read_text(encoding="utf-8")
+    labels = {line.strip(" -") for line in known.splitlines() if line.strip().startswith("- ")}
+    assert labels == {size.runner for size in read_matrix().values()}
