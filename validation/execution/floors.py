@@ -1,11 +1,13 @@
 """Measures what the reference says of itself, beside its hidden states."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from validation.execution.jobs import Forward, ReferenceJob
 from validation.execution.memory import return_freed_memory
@@ -18,6 +20,14 @@ from validation.models.rowwise import eager_in_rows
 
 KERNEL_FLOOR = "sdpa against eager"
 CHANNEL_FLOOR = "channels permuted against not, both sdpa"
+
+BACKEND_FLOOR = "one sdpa backend against another"
+"""On CUDA, where two take the dtype."""
+
+_BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)
+"""Those that take grouped heads without a copy of every key."""
+
+_NO_KERNEL = re.compile(r"No (viable backend|available kernel)")
 
 _PLAIN_TOKENS = 4096
 """About as many positions on which RoPE without scaling is run: later ones are only further off."""
@@ -60,6 +70,9 @@ def measure_floors(
     # The first is the one whose bits are kept.
     streams: dict[str, Stream] = {job.attention: Stream(compared, head)}
     streams[other] = Stream(run(other, f"floor, {other}", n_tokens), head)
+    backends = {}
+    if job.device.startswith("cuda"):
+        backends = on_backends(lambda name: run(SDPA, f"floor, {name}", n_tokens))
     with plain_rope(model, job.rope_theta):
         # Whole chunks: the heads of a pair are always fed the same shape.
         stop = min(n_tokens, max(job.chunk, _PLAIN_TOKENS // job.chunk * job.chunk))
@@ -73,10 +86,33 @@ def measure_floors(
         CHANNEL_FLOOR: (SDPA, "permuted"),
         "plain": (SDPA, "plain"),
     }
+    if len(backends) == len(_BACKENDS):
+        streams |= {name: Stream(hidden, head) for name, hidden in backends.items()}
+        one, another = backends
+        pairs[BACKEND_FLOOR] = (one, another)
     with watch.timing("compare"):
         errors, bits = stream_errors(streams, pairs, job.chunk)
     plain = errors.pop("plain")
     return ReferenceMetrics(floors=errors, plain=plain, bits=bits)
+
+
+def on_backends(
+    run: Callable[[str], Float[Tensor, "pos d_model"]],
+) -> dict[str, Float[Tensor, "pos d_model"]]:
+    """What a forward gives on each of two backends of sdpa, by their names.
+
+    Args:
+        run: the forward, given the backend's name. One that has no kernel for it is left out.
+    """
+    found = {}
+    for backend in _BACKENDS:
+        try:
+            with sdpa_kernel(backend):
+                found[backend.name] = run(backend.name)
+        except RuntimeError as error:
+            if not _NO_KERNEL.search(str(error)):
+                raise
+    return found
 
 
 def eager_by_rows(
