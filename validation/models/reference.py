@@ -51,7 +51,7 @@ def load_reference(
         return model
     if weights_seed is not None or streams_layers:
         source = open_source(checkpoint, weights_seed, dtype, device)
-        model = _assemble(checkpoint, dtype, source, streams_layers=streams_layers)
+        model = _assemble(checkpoint, dtype, source, device, streams_layers=streams_layers)
     else:
         from transformers import AutoModelForCausalLM
 
@@ -90,7 +90,9 @@ def empty_reference(checkpoint: Path, dtype: torch.dtype, **changes: object) -> 
     return model
 
 
-def _assemble(checkpoint: Path, dtype: torch.dtype, source: Source, *, streams_layers: bool) -> Any:
+def _assemble(
+    checkpoint: Path, dtype: torch.dtype, source: Source, device: str, *, streams_layers: bool
+) -> Any:
     """As `from_pretrained` would return it, of tensors one at a time."""
     model = empty_reference(checkpoint, dtype)
     layers = model.model.layers
@@ -106,7 +108,7 @@ def _assemble(checkpoint: Path, dtype: torch.dtype, source: Source, *, streams_l
             return weights
 
         fill(model, "", source, skip=LAYERS)
-        stream(model, layers, fetch)
+        stream(model, layers, fetch, device)
     else:
         fill(model, "", source)
     model.tie_weights()

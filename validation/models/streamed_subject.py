@@ -32,7 +32,7 @@ def streamed_subject(job: SubjectJob, dtype: torch.dtype, cfg: Any) -> Any:
     converter = _OneLayer(job, dtype, cfg)
     model.load_state_dict(converter.convert_rest(), assign=True, strict=False)
     move_storage(model, job.device)
-    stream(model, model.blocks, lambda index, _: converter.convert(index))
+    stream(model, model.blocks, lambda index, _: converter.convert(index), job.device)
     return model
 
 

@@ -30,6 +30,9 @@ Change = Callable[[str, Tensor], Tensor]
 LAYERS = "model.layers."
 """What the names of all layers' tensors begin with in a checkpoint."""
 
+_Fetched = tuple[Weights, torch.cuda.Event | None]
+"""A layer's weights, and what happens on their stream once they are there."""
+
 _STREAM = "_parity_layer_stream"
 
 
@@ -42,7 +45,7 @@ class LayerStream:
     """
 
     def __init__(
-        self, layers: nn.ModuleList, fetch: Callable[[int, Change | None], Weights]
+        self, layers: nn.ModuleList, fetch: Callable[[int, Change | None], Weights], device: str
     ) -> None:
         """Hooks itself to every layer.
 
@@ -50,13 +53,18 @@ class LayerStream:
             layers: modules whose parameters are on `meta`; forwards take them in turn.
             fetch: gives the weights of a layer, by its index, on the device; its second argument
                 is `change`.
+            device: which. On CUDA weights come on a stream of their own, beside the layer before.
         """
+        self._side: torch.cuda.Stream | None = None
+        self._done: torch.cuda.Event | None = None
+        if device.startswith("cuda"):
+            self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.change: Change | None = None
         self._layers = layers
         self._fetch = fetch
         self._empty = [dict(layer.named_parameters()) for layer in layers]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-layer")
-        self._coming: tuple[int, object, Future[Weights]] | None = None
+        self._coming: tuple[int, object, Future[_Fetched]] | None = None
         for index, layer in enumerate(layers):
             layer.register_forward_pre_hook(lambda *_, index=index: self._lend(index))
             layer.register_forward_hook(
@@ -64,34 +72,55 @@ class LayerStream:
             )
 
     def _lend(self, index: int) -> None:
-        weights = None
+        fetched = None
         if self._coming is not None:
             *which, future = self._coming
             self._coming = None
             if which == [index, self.change]:
-                weights = future.result()
+                fetched = future.result()
             else:  # waited for, as two at once would be more than was planned
                 future.exception()
-        if weights is None:
-            weights = self._fetch(index, self.change)
+        weights, ready = fetched or self._fetch_aside(index, self.change, self._done)
+        if self._side is not None and ready is not None:
+            # The layer's kernels wait for the copies, and their memory for the layer's kernels.
+            user = torch.cuda.current_stream(self._side.device)
+            user.wait_event(ready)
+            for weight in weights.values():
+                weight.record_stream(user)
         layer = self._layers[index]
         layer.load_state_dict(weights, assign=True, strict=False)
         if missing := [name for name, each in layer.named_parameters() if each.is_meta]:
             raise RuntimeError(f"layer {index} was lent no {', '.join(missing)}")
         if index + 1 < len(self._layers):
-            future = self._thread.submit(self._fetch, index + 1, self.change)
+            future = self._thread.submit(self._fetch_aside, index + 1, self.change, self._done)
             self._coming = (index + 1, self.change, future)
 
+    def _fetch_aside(
+        self, index: int, change: Change | None, done: torch.cuda.Event | None
+    ) -> "_Fetched":
+        if self._side is None:
+            return self._fetch(index, change), None
+        if done is not None:
+            # Else the host would run ahead, and more layers have memory than were planned.
+            done.synchronize()
+        with torch.cuda.stream(self._side):
+            return self._fetch(index, change), self._side.record_event()
+
     def _take_back(self, index: int) -> None:
+        if self._side is not None:
+            self._done = torch.cuda.current_stream(self._side.device).record_event()
         self._layers[index].load_state_dict(self._empty[index], assign=True, strict=False)
 
 
 def stream(
-    model: Any, layers: nn.ModuleList, fetch: Callable[[int, Change | None], Weights]
+    model: Any,
+    layers: nn.ModuleList,
+    fetch: Callable[[int, Change | None], Weights],
+    device: str,
 ) -> None:
     """Lends `layers` of `model` their weights from now on; see `LayerStream`."""
     # Not as an attribute that torch looks into.
-    object.__setattr__(model, _STREAM, LayerStream(layers, fetch))
+    object.__setattr__(model, _STREAM, LayerStream(layers, fetch, device))
 
 
 @contextmanager
