@@ -54,6 +54,9 @@ def test_a_bug_is_not_hidden(error: BaseException) -> None:
         (["--out", "FILE"], "--out"),
         (["--out", "FULL"], "--out"),
         (["--device", "cuda:99"], "--device"),
+        (["--gpus", "2"], "--gpus"),
+        (["--gpus", "2", "--stream-layers"], "--gpus"),
+        (["--shard", "3/2"], "--shard"),
         (["--base", "v9"], "BASE"),
         (["--checkpoint", "no-such-folder"], "--checkpoint"),
         (["--checkpoint", "~nobody-of-that-name/x"], "--checkpoint"),
@@ -79,3 +82,11 @@ def test_cheap_refusals_come_first(
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith(f"error: {field}")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_report_of_no_run_is_refused(tmp_path: Path) -> None:
+    """Nothing is written for folders that hold no results."""
+    result = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: FOLDERS: ")
+    assert list((tmp_path / "out").iterdir()) == []
