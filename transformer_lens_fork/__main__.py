@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -122,6 +123,85 @@ def check(
             failed = failed or bool(found)
         if failed:
             raise typer.Exit(1)
+
+
+@app.command(short_help="Make a branch of the patches in a clone of upstream.")
+def submit(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="For example v3.9.0.")],
+    upstream: Annotated[
+        Path, typer.Option(help="Your clone of TransformerLens, with its tags.", show_default=False)
+    ],
+    patches: Annotated[
+        int | None,
+        typer.Option(help="So many patches, from the first on; by default all of them.", min=1),
+    ] = None,
+    onto: Annotated[
+        str | None,
+        typer.Option(help="Revision of the clone to start from, such as origin/dev; else the tag."),
+    ] = None,
+    branch: Annotated[
+        str | None, typer.Option(help="Its name, by default of base and fix.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File for the text of the pull request.")] = Path(
+        "pull-request.md"
+    ),
+    tests: Annotated[
+        bool, typer.Option("--tests/--no-tests", help="Run the patches' tests on the branch.")
+    ] = True,
+) -> None:
+    """Make a branch of patches/BASE/ in a clone of upstream, and write the pull request's text.
+
+    The files that the patches touch must be the same in the clone's tag BASE as in the sdist. The
+    patches are applied to it with `git am -3`, without the trailers that are this repository's
+    own, and their tests run there. Nothing is pushed, and what is checked out stays as it is.
+
+    \b
+    Examples:
+      python -m transformer_lens_fork submit v3.9.0 --upstream ../TransformerLens --patches 1
+      python -m transformer_lens_fork submit v3.9.0 --upstream ../TransformerLens --onto origin/dev
+
+    Exit status: 0 the branch is there, 1 the tag differs, a patch conflicts or a test fails, 2 the
+    input is not accepted.
+    """
+    from transformer_lens_fork import submit as submission
+
+    with exit_statuses():
+        if out.exists():
+            raise InputError(f"--out: {str(out)!r} is there already; a new file is accepted.")
+        with _progress() as report:
+            made = submission.submit(
+                get_base(base),
+                upstream,
+                count=patches,
+                onto=onto,
+                branch=branch,
+                runs_tests=tests,
+                report=report,
+            )
+        out.write_text(made.text, encoding="utf-8")
+        typer.echo(f"Branch {made.branch} at {made.commit[:12]}; pull request: {out}")
+        if made.tests is not None:
+            typer.echo(f"{made.tests} tests of the patches pass on it.")
+        if made.elsewhere:
+            typer.echo(f"Other files that the tag has otherwise: {', '.join(made.elsewhere)}.")
+        typer.echo(f"Look at it with: git -C {upstream} log -p {made.branch}")
+
+
+@app.command(short_help="Compare the series with that of an earlier commit.")
+def range_diff(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="For example v3.9.0.")],
+    since: Annotated[str, typer.Argument(help="Commit of this repository, such as HEAD~5.")],
+) -> None:
+    """Show what has changed in the series since a commit of this repository.
+
+    As `git range-diff` shows it: for the reviewer of a new version of a pull request.
+
+    Example: python -m transformer_lens_fork range-diff v3.9.0 HEAD~20
+    """
+    from transformer_lens_fork.history import compare_series
+
+    with exit_statuses():
+        typer.echo(compare_series(get_base(base), since), nl=False)
 
 
 @app.command(short_help="Show pins, patches and the state of each fork.")

@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 from transformer_lens_fork.bases import Base
-from transformer_lens_fork.errors import PinMismatchError
+from transformer_lens_fork.errors import InputError, PinMismatchError
 from transformer_lens_fork.git import BRANCH, GitError, Repository
+from transformer_lens_fork.layout import patches_path, project_path
 from transformer_lens_fork.sdist import fetch, unpack
 
 _NAME, _EMAIL = "llama31-rope-parity", "llama31-rope-parity@example.invalid"
@@ -121,3 +122,41 @@ def format_patches(repository: Repository, base_commit: str, tip: str) -> dict[s
             *_FORMAT_PATCH, f"--output-directory={output}", f"{base_commit}..{commit}"
         )
         return {path.name: path.read_bytes() for path in sorted(output.glob("*.patch"))}
+
+
+def compare_series(base: Base, since: str, root: Path | None = None) -> str:
+    """What `git range-diff` says between the series of an earlier commit and today's.
+
+    Args:
+        base: whose series.
+        since: a commit of the repository that holds `patches/`.
+        root: that repository.
+
+    Raises:
+        InputError: there is no such commit, or it has no such series.
+        GitError: a patch does not apply.
+    """
+    here = Repository.at(project_path(root))
+    folder = f"patches/{base.name}/"
+    commit = None if since.startswith("-") else here.resolve(since)
+    names = [] if commit is None else here.lines("ls-tree", "--name-only", commit, folder)
+    names = [name for name in names if name.endswith(".patch")]
+    if not names:
+        raise InputError(f"SINCE is {since!r}; a commit of this repository with {folder} is.")
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = commit_base(base, Path(scratch, "tree"))
+        earlier = Path(scratch, "earlier")
+        earlier.mkdir()
+        for name in names:
+            content = here.run("cat-file", "blob", f"{commit}:{name}")
+            (earlier / Path(name).name).write_bytes(content)
+        tips = (_apply_all(tree, base, each) for each in (earlier, patches_path(base, root)))
+        ranges = [f"{base.base_commit}..{tip}" for tip in tips]
+        return tree.run("range-diff", "--no-color", *ranges).decode(errors="replace")
+
+
+def _apply_all(tree: Repository, base: Base, folder: Path) -> str:
+    tree.run("reset", "--quiet", "--hard", base.base_commit)
+    for patch in sorted(folder.glob("*.patch")):
+        apply_patch(tree, patch)
+    return tree.text("rev-parse", "HEAD")

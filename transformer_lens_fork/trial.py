@@ -145,7 +145,7 @@ class _Laboratory:
         return nothing
 
     def _test_files(self, previous: str, commit: str) -> list[str]:
-        return [path for path in self._tests(previous, commit) if _is_test_file(path)]
+        return [path for path in self._tests(previous, commit) if is_test_file(path)]
 
     def _tests(self, previous: str, commit: str) -> list[str]:
         """Files below `tests/` that `commit` has otherwise than `previous`."""
@@ -171,7 +171,8 @@ class _Laboratory:
             return probe(self._python, tree, files)
 
 
-def _is_test_file(path: str) -> bool:
+def is_test_file(path: str) -> bool:
+    """Whether pytest looks for tests in it."""
     name = PurePosixPath(path).name
     return fnmatch(name, "test_*.py") or fnmatch(name, "*_test.py")
 

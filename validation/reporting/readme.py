@@ -1,12 +1,13 @@
-"""The tables of the README, written from the committed evidence so that they cannot go stale."""
+"""The tables of README and cover letters, written from the evidence: they cannot go stale."""
 
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from transformer_lens_fork.bases import REPOSITORY
+from transformer_lens_fork.bases import REPOSITORY, get_base
 from transformer_lens_fork.errors import InputError
+from transformer_lens_fork.submit import COVER_LETTER
 from validation.execution.bench_grid import PAIRS
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
@@ -18,11 +19,19 @@ from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, Fa
 from validation.reporting.records import Record
 from validation.reporting.report import markdown_environment
 from validation.reporting.results import RESULTS, Result
+from validation.reporting.series_tables import (
+    list_pins,
+    tabulate_distances,
+    tabulate_patches,
+)
 from validation.reporting.tables import Table
 from validation.reporting.wording import count, error, memory, ratio, tokens
 
 README = REPOSITORY / "README.md"
 EVIDENCE = REPOSITORY / "validation" / "evidence"
+
+DOCUMENTS = (README, *sorted((REPOSITORY / "patches").glob(f"*/{COVER_LETTER}")))
+"""Those with tables."""
 
 _R = TypeVar("_R", bound=Record)
 
@@ -31,21 +40,23 @@ _Cases = dict[tuple[str, str, int], Result]
 _BLOCK = re.compile(r"(<!-- evidence: (\S+) -->\n)(.*?)(<!-- end of evidence -->)", re.DOTALL)
 
 
-def render_readme(text: str, evidence: Path = EVIDENCE) -> str:
-    """`text` with every table between its markers drawn anew from `evidence`.
+def render_document(document: Path, evidence: Path = EVIDENCE) -> str:
+    """Its text with every table between its markers drawn anew from `evidence`.
 
     Raises:
         InputError: a marker names evidence that is not there, or there is no marker.
     """
+    text = document.read_text(encoding="utf-8")
     if not _BLOCK.search(text):
         raise InputError(
-            "README.md has no '<!-- evidence: NAME -->' marker; one for each table is."
+            f"{document.name} has no '<!-- evidence: NAME -->' marker; one for each table is."
         )
 
     def redraw(match: re.Match[str]) -> str:
         start, name, _, end = match.groups()
         if name not in _TABLES:
-            raise InputError(f"README.md: {name!r} is no evidence; {', '.join(_TABLES)} are.")
+            accepted = ", ".join(_TABLES)
+            raise InputError(f"{document.name}: {name!r} is no evidence; {accepted} are.")
         return f"{start}\n{_TABLES[name](evidence / name)}\n\n{end}"
 
     return _BLOCK.sub(redraw, text)
@@ -160,6 +171,18 @@ def _planned_table(_: Path) -> str:
     return _markdown(tabulate_planned())
 
 
+def _pins(folder: Path) -> str:
+    return list_pins(get_base(folder.name.removeprefix("pins-")))
+
+
+def _patch_table(folder: Path) -> str:
+    return _markdown(tabulate_patches(get_base(folder.name.removeprefix("patches-"))))
+
+
+def _distance_table(folder: Path) -> str:
+    return _markdown(tabulate_distances(folder.with_name("v3.9.0-smollm2")))
+
+
 def _markdown(table: Table) -> str:
     return markdown_environment().get_template("table.md.jinja").render(table=table).strip()
 
@@ -175,4 +198,9 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "bench": _fused_bench_tables,
     "bench-eager": _eager_bench_table,
     "planned": _planned_table,
+    "pins-v3.9.0": _pins,
+    "pins-v2.8.0": _pins,
+    "patches-v3.9.0": _patch_table,
+    "patches-v2.8.0": _patch_table,
+    "float64": _distance_table,
 }

@@ -11,7 +11,7 @@ from validation.reporting.alarm_content import compose_alarms, false_alarms
 from validation.reporting.alarm_plot import draw_alarms
 from validation.reporting.alarm_rate import upper_rate
 from validation.reporting.alarm_records import AlarmRecord
-from validation.reporting.readme import render_readme
+from validation.reporting.readme import render_document
 from validation.tests.reporting.conftest import digest
 
 
@@ -123,9 +123,12 @@ def test_the_readme_can_show_them(tmp_path: Path) -> None:
     folder = tmp_path / "alarms"
     folder.mkdir()
     (folder / "alarms.jsonl").write_text(record(*CLEAN).model_dump_json() + "\n", encoding="utf-8")
-    drawn = render_readme("<!-- evidence: alarms -->\n<!-- end of evidence -->", tmp_path)
+    document = tmp_path / "README.md"
+    document.write_text("<!-- evidence: alarms -->\n<!-- end of evidence -->", encoding="utf-8")
+    drawn = render_document(document, tmp_path)
     assert "| float32 | 3 | 1 | 1 | 1 | 0 | 1.40 | 1.40 | 1.40 | 1.54 | -0.10 |" in drawn
-    assert render_readme(drawn, tmp_path) == drawn
+    document.write_text(drawn, encoding="utf-8")
+    assert render_document(document, tmp_path) == drawn
 
 
 def test_upper_rate() -> None:
