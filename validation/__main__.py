@@ -161,7 +161,7 @@ def run(
         asked = Asked.checked(locals())
         if not resume and (out / RESULTS).exists():
             raise InputError(f"--no-resume: {str(out)!r} holds results; one without is accepted.")
-        passed = _run(asked, out, _REQUIRED[required], shard or "1/1", stages)
+        passed = _run(asked, out, _REQUIRED[required], shard, stages)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -433,25 +433,27 @@ def report(
     raise typer.Exit(0 if passed else 1)
 
 
-@app.command(short_help="Draw the README's tables from the committed evidence.")
+@app.command(short_help="Draw the tables of README and cover letters from the evidence.")
 def readme(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit 1 if a table is stale.")
     ] = False,
 ) -> None:
-    """Write the tables of README.md anew from validation/evidence/.
+    """Write the tables of README.md and patches/*/cover-letter.md anew from validation/evidence/.
 
     Exit status: 0 they are as the evidence has them, 1 with --check if one is not.
     """
     with _failures():
-        from validation.reporting.readme import README, render_readme
+        from validation.reporting.readme import DOCUMENTS, render_document
 
-        before = README.read_text(encoding="utf-8")
-        after = render_readme(before)
+        drawn = {document: render_document(document) for document in DOCUMENTS}
+        stale = [d for d, text in drawn.items() if d.read_text(encoding="utf-8") != text]
         if not check:
-            README.write_text(after, encoding="utf-8")
-    if check and before != after:
-        print("README.md is stale: `python -m validation readme` draws its tables anew.")
+            for document in stale:
+                document.write_text(drawn[document], encoding="utf-8")
+    if check and stale:
+        names = ", ".join(document.name for document in stale)
+        print(f"Stale: {names}; `python -m validation readme` draws the tables anew.")
         raise typer.Exit(1)
 
 
@@ -468,7 +470,7 @@ def schema() -> None:
     print(json.dumps(Result.model_json_schema(), indent=2))
 
 
-def _run(asked: Asked, out: Path, required: str, part: str, with_stages: bool) -> bool:
+def _run(asked: Asked, out: Path, required: str, part: str | None, with_stages: bool) -> bool:
     from validation.execution.run import run_cases
     from validation.execution.shards import parse_shard, places
     from validation.execution.staging import run_stages
@@ -479,7 +481,7 @@ def _run(asked: Asked, out: Path, required: str, part: str, with_stages: bool) -
     from validation.reporting.results import ResultStore
     from validation.reporting.staged import StageStore
 
-    shard = parse_shard(part)
+    shard = parse_shard("1/1" if part is None else part)
     with Console() as console:
         refuse_unusable_folder(out)
         store, stage_store = ResultStore(out), StageStore(out)
@@ -687,19 +689,13 @@ def _rotary(asked: Asked, out: Path, repeats: int) -> None:
 
 
 def _plan(asked: Asked) -> bool:
-    from validation.execution.plan import measure_machine, plan_case
+    from validation.execution.plan import plan_request
     from validation.reporting.console import Console, print_plans
 
     with Console() as console:
         request = resolve(asked, console.step)
         console.step("timing this machine")
-        plans = []
-        for dtype in request.dtypes:
-            machine = measure_machine(request.memory_bytes, dtype, request.device)
-            plans += [
-                (dtype, plan_case(request, dtype, context, machine, request.attention))
-                for context in request.contexts
-            ]
+        plans = plan_request(request)
     print_plans(plans, len(request.trees), request.memory_bytes)
     return all(plan.refusal is None for _, plan in plans)
 

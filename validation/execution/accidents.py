@@ -17,7 +17,9 @@ Resource = Literal["memory", "disk"]
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # On CPU torch raises a RuntimeError. Its own and safetensors' messages are all there is to go by.
-_MEMORY = re.compile(r"can't allocate memory|Cannot allocate memory|std::bad_alloc")
+_MEMORY = re.compile(
+    r"can't allocate memory|Cannot allocate memory|std::bad_alloc|No executable batch size"
+)
 _OS_ERROR = re.compile(r"os error (\d+)")
 # What numpy says of a short write; the number of the error is lost by then.
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")

@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from validation.execution.accidents import exhausted
 from validation.execution.jobs import Forward, ReferenceJob
 from validation.execution.memory import return_freed_memory
 from validation.execution.meter import Stopwatch
-from validation.judgement.floor import ReferenceMetrics
+from validation.judgement.floor import BACKEND_FLOOR, ReferenceMetrics
 from validation.judgement.metrics import Head, Stream, stream_errors
 from validation.models.reference import EAGER, SDPA, OnLayer, final_hidden
 from validation.models.reordering import permuted_channels, plain_rope
@@ -21,13 +22,11 @@ from validation.models.rowwise import eager_in_rows
 KERNEL_FLOOR = "sdpa against eager"
 CHANNEL_FLOOR = "channels permuted against not, both sdpa"
 
-BACKEND_FLOOR = "one sdpa backend against another"
-"""On CUDA, where two take the dtype."""
-
 _BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)
 """Those that take grouped heads without a copy of every key."""
 
-_NO_KERNEL = re.compile(r"No (viable backend|available kernel)")
+_NO_KERNEL = re.compile(r"No (viable backend|available kernel)|No execution plans|cuDNN", re.I)
+"""What torch and cuDNN say where a backend cannot take a dtype, a width of heads, a length."""
 
 _PLAIN_TOKENS = 4096
 """About as many positions on which RoPE without scaling is run: later ones are only further off."""
@@ -70,9 +69,10 @@ def measure_floors(
     # The first is the one whose bits are kept.
     streams: dict[str, Stream] = {job.attention: Stream(compared, head)}
     streams[other] = Stream(run(other, f"floor, {other}", n_tokens), head)
-    backends = {}
+    backends: dict[str, Stream] = {}
     if job.device.startswith("cuda"):
-        backends = on_backends(lambda name: run(SDPA, f"floor, {name}", n_tokens))
+        found = on_backends(lambda name: run(SDPA, f"floor, {name}", n_tokens))
+        backends = {name: Stream(hidden, head) for name, hidden in found.items()}
     with plain_rope(model, job.rope_theta):
         # Whole chunks: the heads of a pair are always fed the same shape.
         stop = min(n_tokens, max(job.chunk, _PLAIN_TOKENS // job.chunk * job.chunk))
@@ -87,7 +87,7 @@ def measure_floors(
         "plain": (SDPA, "plain"),
     }
     if len(backends) == len(_BACKENDS):
-        streams |= {name: Stream(hidden, head) for name, hidden in backends.items()}
+        streams |= backends
         one, another = backends
         pairs[BACKEND_FLOOR] = (one, another)
     with watch.timing("compare"):
@@ -102,7 +102,8 @@ def on_backends(
     """What a forward gives on each of two backends of sdpa, by their names.
 
     Args:
-        run: the forward, given the backend's name. One that has no kernel for it is left out.
+        run: the forward, given the backend's name. If one has no kernel for it there is nothing to
+            compare, and nothing is returned.
     """
     found = {}
     for backend in _BACKENDS:
@@ -110,8 +111,9 @@ def on_backends(
             with sdpa_kernel(backend):
                 found[backend.name] = run(backend.name)
         except RuntimeError as error:
-            if not _NO_KERNEL.search(str(error)):
+            if exhausted(error) or not _NO_KERNEL.search(str(error)):
                 raise
+            return {}
     return found
 
 

@@ -110,7 +110,7 @@ class Measured(Message):
 
     Attributes:
         parts: seconds by what was done: `load` (once, for all contexts of this worker), `forward`,
-            `floor` (the reference's other forwards), `compare`, and `files`, the rest.
+            `floor` (the reference's other forwards), `compare`, and `files`.
         peak_memory_bytes: of the process (CPU) or of the allocator (CUDA), comparison included.
         notes: sentences for the report: how the model was loaded, what was left out.
     """

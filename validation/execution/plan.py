@@ -63,6 +63,7 @@ class CasePlan:
             attention is compared, queries at a time within one forward.
         reference_bytes: predicted peak memory of the reference's process.
         subject_bytes: of a subject's process.
+        needed_bytes: the most of one process at any time, also while a subject is loaded.
         reference_seconds: predicted time of the reference and its floors.
         subject_seconds: of one subject with its comparison.
         refusal: why it does not fit, None if it does.
@@ -74,6 +75,7 @@ class CasePlan:
     eager_prefill: int
     reference_bytes: int
     subject_bytes: int
+    needed_bytes: int
     reference_seconds: float
     subject_seconds: float
     refusal: str | None
@@ -180,6 +182,7 @@ def plan_case(
             request.chunk,
             streams_layers=request.streams_layers,
             in_rows=who == "reference" and not is_shared,
+            streams=6 if who == "reference" and request.device != "cpu" else 4,
         )
         return needed - int(elsewhere)
 
@@ -202,8 +205,10 @@ def plan_case(
     is_whole = subject_prefill is None and subject_bytes > limit
     how = "in one forward" if is_whole else f"even {subject_prefill or eager_prefill} at a time"
     needed = {how: max(reference_bytes, subject_bytes)}
-    if not request.streams_layers and request.n_devices == 1:
-        # Weights are converted from those of the reference's model.
+    on_host = request.device != "cpu" and request.checkpoint.weights_seed is None
+    if not request.streams_layers and request.n_devices == 1 and not on_host:
+        # Weights are converted from those of the reference's model, which files are read into on
+        # the host.
         both = resting_bytes("subject", shape, size) + parameter_bytes("reference", shape, size)
         needed["while the subject is loaded"] = both
     when, least = max(needed.items(), key=lambda each: each[1])
@@ -214,6 +219,7 @@ def plan_case(
         eager_prefill=eager_prefill,
         reference_bytes=reference_bytes,
         subject_bytes=subject_bytes,
+        needed_bytes=least,
         reference_seconds=_seconds("reference", shape, size, context, eager_prefill, machine),
         subject_seconds=_seconds("subject", shape, size, context, subject_prefill, machine),
         refusal=None
@@ -221,6 +227,18 @@ def plan_case(
         else f"{context} tokens need {least / 2**30:.1f} GiB {when}, "
         f"{limit / 2**30:.1f} GiB may be taken (--memory)",
     )
+
+
+def plan_request(request: Request) -> list[tuple[DtypeName, CasePlan]]:
+    """Of every dtype and context, for a subject with the request's attention."""
+    plans = []
+    for dtype in request.dtypes:
+        machine = measure_machine(request.memory_bytes, dtype, request.device)
+        plans += [
+            (dtype, plan_case(request, dtype, context, machine, request.attention))
+            for context in request.contexts
+        ]
+    return plans
 
 
 def _may_double(prefill: int, context: int, shape: Shape) -> bool:
@@ -302,6 +320,7 @@ def peak_bytes(
     *,
     streams_layers: bool = False,
     in_rows: bool = False,
+    streams: int = 4,
 ) -> int:
     """Of the forward, or of comparing the logits, whichever is more.
 
@@ -315,6 +334,7 @@ def peak_bytes(
         chunk: positions whose logits are compared at a time.
         streams_layers: a layer has its weights while it runs.
         in_rows: eager attention goes by so many queries within one forward of all tokens.
+        streams: of final hidden states that are there at once; CUDA's backends are two more.
     """
     hidden_bytes = size * context * shape.hidden
     forward = forward_bytes(who, shape, size, context, eager_prefill, in_rows=in_rows)
@@ -322,10 +342,10 @@ def peak_bytes(
         # The floors' sdpa takes all tokens at once: one MLP's activations and the residual streams.
         whole = size * context * (3 * shape.intermediate + 5 * shape.hidden) + 3 * hidden_bytes
         forward = max(forward, whole)
-    # Four streams of hidden states; an unembedding permuted, or the reference's beside its own.
+    # An unembedding permuted, or the reference's beside its own.
     heads = size * shape.embedding_parameters * (2 if who == "reference" else 1)
     logits = _LOGIT_BYTES[who, size] * min(chunk, context) * shape.vocab
-    compared = 4 * hidden_bytes + heads + logits
+    compared = streams * hidden_bytes + heads + logits
     resting = resting_bytes(who, shape, size, streams_layers=streams_layers)
     return int(resting + max(forward, compared))
 

@@ -63,6 +63,11 @@ def _run(
 ) -> bool:
     if cluster not in _CLUSTERS:
         raise InputError(f"--cluster: {cluster!r} is not accepted; {' or '.join(_CLUSTERS)} is.")
+    if cluster == "local" and gpus:
+        raise InputError(
+            f"--gpus: {gpus} with --cluster local, whose tasks would all take the same; 0 is "
+            "accepted (`pytest validation/gpu_parity -n auto --dist loadgroup` has a worker a GPU)."
+        )
     try:
         import submitit
     except ImportError:
@@ -83,12 +88,19 @@ def _run(
     for number, job in zip(numbers, jobs, strict=True):
         statuses[number] = _status(job)
         print(f"shard {number} of {shards}: exit status {statuses[number]}", flush=True)
-    folders = [out / f"shard-{number}" for number in numbers]
-    measured = [folder for folder in folders if (folder / "results.jsonl").exists()]
-    if measured:
-        merge = [sys.executable, "-m", "validation", "report", *map(str, measured)]
-        subprocess.run([*merge, "--out", str(out)], check=False, cwd=REPOSITORY)
-    return not any(statuses.values())
+    # Of a task that was ended, what each size had measured by then.
+    measured = sorted({file.parent for n in numbers for file in _results(out / f"shard-{n}")})
+    if not measured:
+        print("No shard measured anything.")
+        return False
+    merge = [sys.executable, "-m", "validation", "report", *map(str, measured)]
+    options = ["--out", str(out), "--require", "identical"]
+    merged = subprocess.run([*merge, *options], check=False, cwd=REPOSITORY)
+    return merged.returncode == 0 and not any(statuses.values())
+
+
+def _results(folder: Path) -> list[Path]:
+    return [*folder.glob("results.jsonl"), *folder.glob("*/results.jsonl")]
 
 
 def _status(job: Any) -> int | str:
@@ -102,12 +114,9 @@ def _status(job: Any) -> int | str:
 
 def run_shard(number: int, *, count: int, out: Path, arguments: list[str]) -> int:
     """Runs one shard, and returns pytest's exit status; 0 for a shard without cases."""
-    import pytest
-
     command = [sys.executable, "-m", "pytest", "validation/gpu_parity", "-p", "no:cacheprovider"]
     own = ["--shard", f"{number}/{count}", "--out", str(out / f"shard-{number}")]
-    status = subprocess.run([*command, *own, *arguments], check=False, cwd=REPOSITORY).returncode
-    return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
+    return subprocess.run([*command, *own, *arguments], check=False, cwd=REPOSITORY).returncode
 
 
 if __name__ == "__main__":

@@ -39,9 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
     Raises:
         UsageError: CUDA is asked for and absent, or an option is not accepted.
     """
+    if config.option.help:
+        return
     if own := getattr(config, "workerinput", {}).get(_GPUS):
         # Before torch looks.
         os.environ["CUDA_VISIBLE_DEVICES"] = own
+    n_workers = None if _is_worker(config) else getattr(config.option, "numprocesses", None)
+    if n_workers and config.option.dist != "loadgroup":
+        raise pytest.UsageError(
+            f"--dist: {config.option.dist!r} with -n would make the weights of a size in several "
+            "workers, which write to one folder; 'loadgroup' is accepted."
+        )
     try:
         session = _open(config)
         config.stash[_UNITS] = session.units(parse_shard(config.getoption("--shard")))
@@ -56,13 +64,18 @@ def _open(config: pytest.Config) -> Session:
         raise InputError(f"--device: {device!r} is not accepted; cuda, or cpu, is.")
     if device == "cpu" and names is None:
         raise InputError("--sizes: on a CPU the sizes must be named; they take days otherwise.")
+    if names is None and parse_shard(config.getoption("--shard")).count > 1:
+        raise InputError(
+            "--shard: without --sizes each machine would cut the list of those that fit it; with "
+            "--sizes all cut one list."
+        )
     memory = config.getoption("--memory")
     return open_session(
         _sizes(config),
         config.getoption("--out").resolve(),
         device,
         config.getoption("--subjects"),
-        parse_memory(memory) if memory else None,
+        None if memory is None else parse_memory(memory),
         only_fitting=names is None,
         with_stages=not config.getoption("--no-stages"),
     )
@@ -71,12 +84,14 @@ def _open(config: pytest.Config) -> Session:
 def _sizes(config: pytest.Config) -> list[Size]:
     matrix = read_matrix(config.getoption("--matrix"))
     names = config.getoption("--sizes")
-    return choose(matrix, names) if names else list(matrix.values())
+    return list(matrix.values()) if names is None else choose(matrix, names)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """The plan comes first."""
-    return [] if _is_worker(config) else config.stash[_SESSION].describe().splitlines()
+    if _is_worker(config) or _SESSION not in config.stash:
+        return []
+    return config.stash[_SESSION].describe().splitlines()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -121,8 +136,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Where the report is."""
-    page = config.stash[_SESSION].out / "report.html"
-    if page.exists():
+    session = config.stash.get(_SESSION, None)
+    if session and (page := session.out / "report.html").exists():
         terminalreporter.write_line(f"Report: {page}")
 
 

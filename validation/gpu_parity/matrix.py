@@ -3,9 +3,9 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from transformer_lens_fork.errors import InputError
 from validation.execution.asked import Asked, parse_contexts, split_words
@@ -40,6 +40,18 @@ class Size(BaseModel):
     runner: str
     timeout_minutes: Annotated[int, Field(ge=1)]
 
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        try:
+            parse_contexts(self.contexts)
+        except InputError as error:
+            raise ValueError(str(error).replace("--contexts", "contexts").rstrip(".")) from None
+        if self.gpus > 1 and self.streams_layers:
+            raise ValueError(
+                f"gpus is {self.gpus} and streams_layers true; one of them is accepted"
+            )
+        return self
+
     def asked(self, device: str, subjects: str, memory_bytes: int | None) -> Asked:
         """The arguments of a run of this size: fused attention, all tokens at once."""
         return Asked(
@@ -62,7 +74,14 @@ class Size(BaseModel):
 class _Matrix(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: tuple[Size, ...]
+    size: Annotated[tuple[Size, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _refuse_repetitions(self) -> Self:
+        names = [size.name for size in self.size]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"several sizes are called {', '.join(repeated)}")
+        return self
 
 
 def read_matrix(path: Path = MATRIX) -> dict[str, Size]:
@@ -97,7 +116,9 @@ def choose(matrix: dict[str, Size], names: str) -> list[Size]:
 
 def _first(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    where = ".".join(map(str, problem["loc"]))
+    says = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {says}" if where else says
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ _GPU = Machine(memory_bytes=139 * 2**30, flops=1e14, bytes_per_second=1e12)
 
 
 def tabulate_planned() -> Table:
-    """Peak memory in GiB of the larger process, of weights that stay and of streamed ones."""
+    """Peak memory in GiB of one process, of weights that stay and of streamed ones."""
     rows = []
     contexts: tuple[int, ...] = ()
     for size in read_matrix().values():
@@ -53,4 +53,4 @@ def _request(size: Size, dtype: DtypeName, *, streams_layers: bool) -> Request:
 
 def _peak(request: Request, context: int) -> float:
     plan = plan_case(request, request.dtypes[0], context, _GPU, "sdpa")
-    return max(plan.reference_bytes, plan.subject_bytes) / 2**30
+    return plan.needed_bytes / 2**30

@@ -11,7 +11,7 @@ from transformer_lens_fork.errors import InputError
 from validation.execution.asked import resolve
 from validation.execution.cases import Request
 from validation.execution.jobs import DtypeName
-from validation.execution.plan import CasePlan, measure_machine, plan_case
+from validation.execution.plan import plan_request
 from validation.execution.run import run_cases
 from validation.execution.shards import Place, Shard, nominal_seconds, places
 from validation.execution.staging import run_stages
@@ -99,7 +99,7 @@ class Session:
         for size in self.sizes:
             request = self._of(size)
             with StringIO() as text, redirect_stdout(text):
-                print_plans(_plans(request), len(request.trees), request.memory_bytes)
+                print_plans(plan_request(request), len(request.trees), request.memory_bytes)
                 parts.append(f"{size.name}: {size.checkpoint}\n{text.getvalue()}")
         parts += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
         return "\n".join(parts)
@@ -132,8 +132,12 @@ def open_session(
     session = Session({}, [], out, with_stages)
     with Console() as console:
         for size in sizes:
+            n_gpus = len(visible_gpus())
+            if only_fitting and 0 < n_gpus < size.gpus:
+                session.left_out[size.name] = f"it needs {size.gpus} GPUs and there are {n_gpus}"
+                continue
             request = resolve(size.asked(device, subjects, memory_bytes), console.step)
-            refusals = [plan.refusal for _, plan in _plans(request) if plan.refusal]
+            refusals = [plan.refusal for _, plan in plan_request(request) if plan.refusal]
             if refusals and only_fitting:
                 session.left_out[size.name] = refusals[0]
                 continue
@@ -142,15 +146,6 @@ def open_session(
     if not session.sizes:
         raise InputError(f"--sizes: none fits {device}: {next(iter(session.left_out.values()))}.")
     return session
-
-
-def _plans(request: Request) -> list[tuple[str, CasePlan]]:
-    plans: list[tuple[str, CasePlan]] = []
-    for dtype in request.dtypes:
-        machine = measure_machine(request.memory_bytes, dtype, request.device)
-        for context in request.contexts:
-            plans.append((dtype, plan_case(request, dtype, context, machine, request.attention)))
-    return plans
 
 
 def visible_gpus() -> list[str]:

@@ -124,7 +124,9 @@ def _fetch_from_hub(spec: str, report: Callable[[str], None]) -> Path:
     patterns = ["*.json", "*.safetensors", "tokenizer.model"]
     try:
         return Path(snapshot_download(spec, allow_patterns=patterns))
-    except Exception as error:  # its own errors, its HTTP library's and the disk's
+    except Exception as error:  # its own errors and its HTTP library's
+        if isinstance(error, OSError) and error.errno:  # the disk's: it is full, say
+            raise
         raise InputError(f"--checkpoint: {shown(spec)} {_hub_refusal(spec, error)}") from None
 
 
@@ -146,17 +148,28 @@ def _hub_refusal(spec: str, error: Exception) -> str:
                 f"is gated and there is no token; HF_TOKEN of an account that {page} lets in is "
                 "accepted."
             )
-        return f"is gated and refuses the account of HF_TOKEN; one that {page} lets in is accepted."
+        return (
+            f"is gated and refuses the account of the token; one that {page} lets in is accepted."
+        )
     if isinstance(error, RepositoryNotFoundError):
-        return f"is no folder here and the hub has no such model, or none that it shows: {page}."
+        return (
+            f"is no folder here and the hub has no such model, or none that it shows: {page}; "
+            "an id that it shows to the account of HF_TOKEN is accepted."
+        )
     cause = error.__cause__
     if isinstance(error, LocalEntryNotFoundError) and not isinstance(cause, HfHubHTTPError):
         is_offline = isinstance(cause, OfflineModeIsEnabled)
         why = "HF_HUB_OFFLINE is set" if is_offline else "the hub cannot be reached"
-        return f"is no folder here, {why}, and the hub's cache on this machine has no copy of it."
+        return (
+            f"is no folder here, {why}, and the hub's cache on this machine has no copy of it; "
+            "a folder with config.json and safetensors is accepted."
+        )
     # A status that is none of these has only been the reason to look into the cache.
     said = reason(cause if isinstance(cause, HfHubHTTPError) else error)
-    return f"is no folder here and the hub does not give it: {said}."
+    return (
+        f"is no folder here and the hub does not give it ({said}); a folder with config.json and "
+        "safetensors is accepted."
+    )
 
 
 def _sha256(path: Path, files: list[Path]) -> str:

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from validation.models.random_weights import random_tensor
-from validation.models.streaming import fill
+from validation.models.streaming import fill, open_source
 
 Place = int | str
 """A GPU by its number, or `cpu`."""
@@ -57,21 +56,23 @@ def spread(
         weights_seed: of weights that are in no file.
         placed: from `place_layers`.
     """
-    from accelerate import dispatch_model, load_checkpoint_and_dispatch
+    from accelerate import dispatch_model
 
-    if weights_seed is None:
-        return load_checkpoint_and_dispatch(model, checkpoint, device_map=placed, dtype=dtype)
-
-    def source(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return random_tensor(name, shape, weights_seed, dtype, _device(name, placed))
-
-    fill(model, "", source)
+    # load_checkpoint_and_dispatch would take pickled weights, if some lie beside.
+    sources = {
+        place: open_source(checkpoint, weights_seed, dtype, _device(place))
+        for place in set(placed.values())
+    }
+    fill(model, "", lambda name, shape: sources[_place(name, placed)](name, shape))
     model.tie_weights()
     return dispatch_model(model, device_map=placed)
 
 
-def _device(name: str, placed: Mapping[str, Place]) -> str:
+def _place(name: str, placed: Mapping[str, Place]) -> Place:
     """Of the module that a parameter is in: the longest name in the map that leads to it."""
     leading = [module for module in placed if not module or f"{name}.".startswith(f"{module}.")]
-    place = placed[max(leading, key=len)]
+    return placed[max(leading, key=len)]
+
+
+def _device(place: Place) -> str:
     return f"cuda:{place}" if isinstance(place, int) else place

@@ -53,11 +53,14 @@ def _attend(
     for start in range(0, positions, rows):
         stop = min(start + rows, positions)
         seen, block = key[:, :, :stop], query[:, :, :, start:stop]
-        scores = block.flatten(2, 3) @ seen.transpose(2, 3) * scaling
+        scores = (block.flatten(2, 3) @ seen.transpose(2, 3)).mul_(scaling)
         scores = scores.view(*block.shape[:-1], stop)
         future = torch.ones(stop - start, stop, dtype=torch.bool, device=query.device)
         scores.masked_fill_(future.triu_(start + 1), torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
+        del scores, future
         values = weights.flatten(2, 3) @ value[:, :, :stop]
         output[:, :, :, start:stop] = values.view(block.shape)
+        # Else they would stand beside the next block's.
+        del weights
     return output.view(batch, heads, positions, head_dim).transpose(1, 2).contiguous(), None

@@ -167,6 +167,8 @@ def _load_by_itself(
         if exhausted(error):  # the worker dies of it, and the case is run again
             raise
         return None, f"raised {_first_line(error, job)}"
+    if job.n_devices > 1:
+        place_modules(model)
     wanted = _configuration(job)
     different = [
         f"{name} {getattr(model.cfg, name, None)}, not {value}"
@@ -242,9 +244,26 @@ def _load_explicitly(
         message = f"given the configuration explicitly, it raised {_first_line(error, job)}"
         raise SubjectRefused(message) from error
     if job.n_devices > 1:
-        model.move_model_modules_to_device()
+        place_modules(model)
         return model, dropped
     return model.to(job.device), dropped
+
+
+def place_modules(model: Any) -> None:
+    """Puts every module on the GPU to which the model's own forward() sends what enters it.
+
+    3.9.0 loads each to the GPU with the most free memory at that moment, and then sends the
+    residual stream where `get_device_for_block_index` says, which is another place.
+
+    Args:
+        model: a `HookedTransformer` with `cfg.n_devices` above 1.
+    """
+    device_of = sys.modules[type(model).__module__].get_device_for_block_index
+    model.embed.to(device_of(0, model.cfg))
+    for index, block in enumerate(model.blocks):
+        block.to(device_of(index, model.cfg))
+    for last in (model.ln_final, model.unembed):
+        last.to(device_of(model.cfg.n_layers - 1, model.cfg))
 
 
 def _given_configuration(

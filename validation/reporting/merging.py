@@ -13,7 +13,8 @@ from validation.reporting.staged import STAGES, StageResult, StageStore
 def merge(folders: Iterable[Path], out: Path) -> tuple[list[Result], list[StageResult]]:
     """Adds what `folders` hold to what `out` holds; the folders themselves are only read.
 
-    Of two results of the same case that were measured alike the first stays.
+    Of two results of the same case that were measured alike the first stays; else the newest
+    counts, in whatever order the folders are named.
 
     Args:
         folders: with results.jsonl, and stages.jsonl if stages were probed.
@@ -27,13 +28,12 @@ def merge(folders: Iterable[Path], out: Path) -> tuple[list[Result], list[StageR
     """
     found = [(_read_results(folder), _read_stages(folder)) for folder in folders]
     store, stages = ResultStore(out), StageStore(out)
-    for results, staged in found:
-        for result in results:
-            if store.finished(result.provenance.case_key) is None and result not in store.all():
-                store.add(result)
-        for proof in staged:
-            if stages.finished(proof.provenance.key) is None and proof not in stages.all():
-                stages.add(proof)
+    for result in (each for results, _ in found for each in results):
+        if store.finished(result.provenance.case_key) is None and not store.holds(result):
+            store.add(result)
+    for proof in (each for _, staged in found for each in staged):
+        if stages.finished(proof.provenance.key) is None and not stages.holds(proof):
+            stages.add(proof)
     return store.all(), stages.all()
 
 
@@ -46,11 +46,11 @@ def _read_results(folder: Path) -> list[Result]:
             f"FOLDERS: {shown(str(path))} cannot be read ({reason(error)}); folders that a run "
             "wrote are accepted."
         ) from None
-    return parse_records(path, content, Result, "result")
+    return parse_records(path, content, Result, "result", "FOLDERS")
 
 
 def _read_stages(folder: Path) -> list[StageResult]:
     path = folder / STAGES
     if not path.exists():
         return []
-    return parse_records(path, path.read_bytes(), StageResult, "staged proof")
+    return parse_records(path, path.read_bytes(), StageResult, "staged proof", "FOLDERS")

@@ -1,10 +1,11 @@
 """What every record on disk is made of, and the file of them that grows by appending."""
 
 import os
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,7 +24,21 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class _Dated(Protocol):
+    @property
+    def measured_at(self) -> str: ...
+
+
+class _Measurement(Protocol):
+    @property
+    def case(self) -> Hashable: ...
+
+    @property
+    def provenance(self) -> _Dated: ...
+
+
 _R = TypeVar("_R", bound=Record)
+_M = TypeVar("_M", bound=_Measurement)
 
 
 class RecordFile(Generic[_R]):
@@ -31,7 +46,7 @@ class RecordFile(Generic[_R]):
 
     Attributes:
         path: the file.
-        records: what it held when it was opened, in order.
+        records: what it holds, in order.
         recovered: what was wrong with it and mended, for people.
     """
 
@@ -85,9 +100,12 @@ class RecordFile(Generic[_R]):
             with suppress(OSError):
                 os.truncate(self.path, before)
             raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self.records.append(record)
 
 
-def parse_records(path: Path, content: bytes, kind: type[_R], name: str) -> list[_R]:
+def parse_records(
+    path: Path, content: bytes, kind: type[_R], name: str, field: str = "--out"
+) -> list[_R]:
     """The records in whole lines of a file.
 
     Args:
@@ -95,6 +113,7 @@ def parse_records(path: Path, content: bytes, kind: type[_R], name: str) -> list
         content: what was read of it; a last line without its end is being written, and left out.
         kind: what a line holds.
         name: what a record is called in errors.
+        field: what named the file.
 
     Raises:
         InputError: a line holds something else.
@@ -104,16 +123,26 @@ def parse_records(path: Path, content: bytes, kind: type[_R], name: str) -> list
         try:
             records.append(kind.model_validate_json(line))
         except ValidationError as error:
-            raise InputError(_refusal(path, number, name, error)) from None
+            raise InputError(_refusal(field, path, number, name, error)) from None
     return records
 
 
-def _refusal(path: Path, number: int, name: str, error: ValidationError) -> str:
+def newest(measurements: Iterable[_M]) -> list[_M]:
+    """The latest of every case; of two of the same second the later in order."""
+    found: dict[Hashable, _M] = {}
+    for each in measurements:
+        other = found.get(each.case)
+        if other is None or other.provenance.measured_at <= each.provenance.measured_at:
+            found[each.case] = each
+    return list(found.values())
+
+
+def _refusal(field: str, path: Path, number: int, name: str, error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     where = ".".join(map(str, problem["loc"])) or "the line"
     says = shown(problem["msg"].removeprefix("Value error, "))[1:-1]
     return (
-        f"--out: {path}:{number} is no {name} ({where}: {says}); a folder of this version's "
+        f"{field}: {path}:{number} is no {name} ({where}: {says}); a folder of this version's "
         "results, or an empty one, is accepted."
     )
 

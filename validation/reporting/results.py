@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 from validation.judgement.bins import rms_ratio
 from validation.judgement.thresholds import MAX_RATIO, MAX_SLOPE, MIN_DRIFT
 from validation.judgement.verdict import Verdict
-from validation.reporting.records import Amount, Count, Finite, Record, RecordFile, Sha256
+from validation.reporting.records import (
+    Amount,
+    Count,
+    Finite,
+    Record,
+    RecordFile,
+    Sha256,
+    newest,
+)
 
 RESULTS = "results.jsonl"
 
@@ -271,6 +279,10 @@ class ResultStore:
         self._file.append(result)
         self._by_key[result.provenance.case_key] = result
 
+    def holds(self, result: Result) -> bool:
+        """Whether this very line is there, be it the newest or not."""
+        return result in self._file.records
+
     def finished(self, case_key: str) -> Result | None:
         """The result of a case that need not run again."""
         result = self._by_key.get(case_key)
@@ -278,7 +290,7 @@ class ResultStore:
 
     def all(self) -> list[Result]:
         """The newest result of every case, whatever it was measured with."""
-        return list({result.case: result for result in self._by_key.values()}.values())
+        return newest(self._by_key.values())
 
     def beside(self, results: list[Result]) -> list[Result]:
         """What is here of other cases than `results`, however these were measured before."""

@@ -10,7 +10,15 @@ from validation.judgement.graft import Graft, LogitError
 from validation.judgement.stages import Stage, StageRecord
 from validation.judgement.tally import Place
 from validation.judgement.verdict import Verdict
-from validation.reporting.records import Amount, Count, Record, RecordFile, Sha256, finite
+from validation.reporting.records import (
+    Amount,
+    Count,
+    Record,
+    RecordFile,
+    Sha256,
+    finite,
+    newest,
+)
 
 STAGES = "stages.jsonl"
 
@@ -226,6 +234,10 @@ class StageStore:
         self._file.append(result)
         self._by_key[result.provenance.key] = result
 
+    def holds(self, result: StageResult) -> bool:
+        """Whether this very line is there, be it the newest or not."""
+        return result in self._file.records
+
     def finished(self, key: str) -> StageResult | None:
         """The result of a probe that need not run again: a death may have been an accident."""
         result = self._by_key.get(key)
@@ -233,7 +245,7 @@ class StageStore:
 
     def all(self) -> list[StageResult]:
         """The newest of every case, whatever it was measured with."""
-        return list({result.case: result for result in self._by_key.values()}.values())
+        return newest(self._by_key.values())
 
     def with_others(self, results: list[StageResult]) -> list[StageResult]:
         """`results`, then what is here of other cases, however these were measured before."""

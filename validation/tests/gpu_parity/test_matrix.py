@@ -66,6 +66,10 @@ def test_sizes_are_chosen_by_name(tmp_path: Path) -> None:
         (SIZE.replace('"float32"', '"float64"'), "size.0.dtypes.0: Input should be"),
         (SIZE + "gpu = 2\n", "size.0.gpu: Extra inputs"),
         (SIZE.replace("timeout_minutes = 1", ""), "size.0.timeout_minutes: Field required"),
+        (SIZE.replace("64,96", "64:32"), "size.0: contexts: '64:32' goes down"),
+        (SIZE + "gpus = 2\nstreams_layers = true\n", "size.0: gpus is 2 and streams_layers true"),
+        (SIZE + SIZE, "several sizes are called 1b"),
+        ("size = []\n", "size: Tuple should have at least 1 item"),
     ],
 )
 def test_another_file_is_refused(content: str, says: str, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
         env=ENVIRONMENT,
     )
     assert shards.returncode == 0, shards.stdout + shards.stderr
-    assert "4 of 4 judged cases are AT_FLOOR or better" in shards.stdout
+    assert "4 of 4 judged cases are IDENTICAL or better" in shards.stdout
     for number in (1, 2):
         assert len(measured(tmp_path / "all" / f"shard-{number}")) == 2
     expected = measured(tmp_path / "workers")
@@ -103,8 +103,11 @@ def test_without_cuda_it_fails(tmp_path: Path) -> None:
     ("arguments", "says"),
     [
         (("--device", "cpu"), "--sizes: on a CPU the sizes must be named"),
+        (("--device", "cpu", "--sizes", ""), "--sizes: '' has an empty item"),
         (("--device", "tpu"), "--device: 'tpu' is not accepted"),
         (("--device", "cpu", "--sizes", "2b"), "--sizes: '2b' is not accepted; 1b, 8b are."),
+        (("--shard", "1/2"), "--shard: without --sizes"),
+        (("--device", "cpu", "--sizes", "1b", "-n", "1"), "--dist: 'load' with -n"),
     ],
 )
 def test_bad_input_is_refused(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
@@ -112,3 +115,25 @@ def test_bad_input_is_refused(arguments: tuple[str, ...], says: str, tmp_path: P
     process = suite(tmp_path / "out", *arguments)
     assert process.returncode == pytest.ExitCode.USAGE_ERROR
     assert says in process.stderr
+
+
+def test_help_needs_nothing(tmp_path: Path) -> None:
+    """Neither a GPU nor a choice of sizes."""
+    process = suite(tmp_path / "out", "--help")
+    assert process.returncode == 0, process.stderr
+    assert "Names in the matrix, comma-separated" in process.stdout
+
+
+def test_a_cluster_on_one_machine_has_no_gpus(tmp_path: Path) -> None:
+    """All its tasks would take the first."""
+    command = [sys.executable, "-m", "validation.gpu_parity.cluster", "--cluster", "local"]
+    process = subprocess.run(
+        [*command, "--gpus", "1", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+    )
+    assert process.returncode == 2
+    assert "--gpus: 1 with --cluster local" in process.stderr

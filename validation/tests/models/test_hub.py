@@ -115,7 +115,7 @@ def test_a_gate_that_refuses(hub: type[_Hub], monkeypatch: pytest.MonkeyPatch) -
     hub.refusal = (403, "GatedRepo")
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
     assert _refusal() == (
-        f"--checkpoint: '{MODEL}' is gated and refuses the account of HF_TOKEN; one that "
+        f"--checkpoint: '{MODEL}' is gated and refuses the account of the token; one that "
         f"huggingface.co/{MODEL} lets in is accepted."
     )
 
@@ -130,7 +130,7 @@ def test_a_hub_in_trouble(hub: type[_Hub]) -> None:
     """Neither gate nor network: what it answered is said."""
     hub.refusal = (403, "SomethingElse")
     refusal = _refusal()
-    assert "the hub does not give it: 403 Forbidden" in refusal
+    assert "the hub does not give it (403 Forbidden" in refusal
     assert "as the hub says it" in refusal
 
 

@@ -43,6 +43,24 @@ def test_a_death_gives_way_to_a_result(make_result: MakeResult, tmp_path: Path) 
             assert sorted(results, key=lambda r: r.context) == [fine, also_died]
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_the_newest_counts(newest_first: bool, make_result: MakeResult, tmp_path: Path) -> None:
+    """Of one case measured twice, with other code say, in whichever order the folders are named."""
+    old, new = (
+        make_result(
+            seconds=float(day), measured_with={"case_key": f"{day}" * 64, "measured_at": at}
+        )
+        for day, at in ((1, "2026-01-01T00:00:00+00:00"), (2, "2026-01-02T00:00:00+00:00"))
+    )
+    folders = [_folder(tmp_path / "a", old), _folder(tmp_path / "b", new)]
+    if newest_first:
+        folders.reverse()
+    for _ in range(2):
+        results, _ = merge(folders, tmp_path / "all")
+        assert results == [new]
+    assert len((tmp_path / "all" / "results.jsonl").read_bytes().splitlines()) == 2
+
+
 def test_a_run_that_goes_on_is_left_alone(make_result: MakeResult, tmp_path: Path) -> None:
     """Half a line at the end is being written: it is neither read nor removed."""
     folder = _folder(tmp_path / "a", make_result())
