@@ -128,16 +128,16 @@ def stream_metrics(reference: Stream, subject: Stream, chunk: int) -> PositionMe
         ValueError: the two have different shapes, or the reference's logits are not finite: then
             nothing can be said about the subject.
     """
-    parts: list[dict[str, Tensor]] = []
+    columns = _Columns(len(reference.hidden))
     first: tuple[list[int], list[float]] = ([], [])
     for start, expected, found in _pairs(reference, subject, chunk):
         _require_finite(expected, "the reference's logits", start)
         errors = _errors(expected, found)
         if not first[0] and bool(errors["differing"].any()):
             first = _first_difference(errors["differing"], expected, found, start)
-        parts.append(errors | _agreement(expected, found, errors["differing"]))
+        columns.put(start, errors | _agreement(expected, found, errors["differing"]))
     return PositionMetrics(
-        **_joined(parts),
+        **columns.arrays(),
         first_differing=np.array(first[0], dtype=np.int64),
         first_values=np.array(first[1], dtype=np.float64),
         vocab=expected.shape[-1],
@@ -161,9 +161,10 @@ def stream_errors(
     Raises:
         ValueError: logits are not finite, or a shorter stream ends within a chunk.
     """
-    parts: dict[str, list[dict[str, Tensor]]] = {name: [] for name in pairs}
-    bits: list[Tensor] = []
+    ends = {name: min(len(streams[each].hidden) for each in pair) for name, pair in pairs.items()}
+    found = {name: _Columns(end) for name, end in ends.items()}
     reference = next(iter(streams.values()))
+    bits = _Columns(len(reference.hidden))
     for start in range(0, len(reference.hidden), chunk):
         logits = {}
         for name, stream in streams.items():
@@ -171,14 +172,36 @@ def stream_errors(
                 logits[name] = stream.logits(slice(start, start + chunk))
                 _require_finite(logits[name], f"the reference's logits ({name})", start)
         expected = next(iter(logits.values()))
-        bits.append(_bits(expected))
+        bits.put(start, {"bits": _bits(expected)})
         for name, (one, other) in pairs.items():
             if one in logits and other in logits:
-                blocks = _blocks(expected)
-                parts[name] += [_errors(logits[one][rows], logits[other][rows]) for rows in blocks]
+                for rows in _blocks(expected):
+                    errors = _errors(logits[one][rows], logits[other][rows])
+                    found[name].put(start + rows.start, errors)
     vocab = expected.shape[-1]
-    errors = {name: Errors(**_joined(found), vocab=vocab) for name, found in parts.items()}
-    return errors, torch.cat(bits).cpu().numpy()
+    joined = {name: Errors(**columns.arrays(), vocab=vocab) for name, columns in found.items()}
+    return joined, bits.arrays()["bits"]
+
+
+class _Columns:
+    """Figures by position, each kind in one tensor from the first on.
+
+    Small ones that stay would come to lie in the holes that chunks of logits leave, and the heap
+    would grow by a chunk's logits a chunk: 20 GiB at 64k tokens.
+    """
+
+    def __init__(self, positions: int) -> None:
+        self._positions = positions
+        self._columns: dict[str, Tensor] = {}
+
+    def put(self, start: int, figures: dict[str, Tensor]) -> None:
+        for name, values in figures.items():
+            if name not in self._columns:
+                self._columns[name] = values.new_empty(self._positions)
+            self._columns[name][start : start + len(values)] = values
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: column.cpu().numpy() for name, column in self._columns.items()}
 
 
 def _pairs(
@@ -299,10 +322,6 @@ def _first_difference(
     row = int(differing.nonzero()[0])
     token = int((expected[row] != found[row]).nonzero()[0])
     return [start + row, token], [float(expected[row, token]), float(found[row, token])]
-
-
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, NDArray[Any]]:
-    return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
 
 
 def _kl_divergence(

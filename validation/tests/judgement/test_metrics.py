@@ -1,11 +1,16 @@
 """The streamed comparison against the whole one, and with deliberately wrong input."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from transformer_lens_fork.bases import REPOSITORY
+from validation.execution.processes import KEPT_HEAP
 from validation.judgement.metrics import (
     Errors,
     Head,
@@ -176,3 +181,35 @@ def test_heads_see_rows_as_a_model_lays_them_out(chunk: int) -> None:
     stream_metrics(stream, stream, chunk)
     rows = [min(chunk, 10 - start) for start in range(0, 10, chunk) for _ in "rs"]
     assert seen == [((1, n, 6), (n * 6, 6, 1)) for n in rows]
+
+
+_STREAMED = """
+import torch
+from validation.execution.memory import peak_memory, reset_peak_memory, resident_memory
+from validation.judgement.metrics import Stream, stream_errors, stream_metrics
+
+torch.manual_seed(0)
+weight = torch.randn(16384, 8)
+one, other = (Stream(torch.randn(8192, 8), lambda hidden: hidden @ weight.T) for _ in range(2))
+stream_metrics(Stream(one.hidden[:256], one.head), Stream(other.hidden[:256], other.head), 256)
+before = resident_memory()
+reset_peak_memory()
+stream_metrics(one, other, 256)
+stream_errors({"one": one, "other": other}, {"pair": ("one", "other")}, 256)
+print(peak_memory() - before)
+"""
+
+
+def test_what_is_kept_leaves_no_holes() -> None:
+    """In a worker that keeps its heap 32 chunks take no more than one does."""
+    process = subprocess.run(
+        [sys.executable, "-c", _STREAMED],
+        env=os.environ | KEPT_HEAP,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    logits_bytes = 256 * 16384 * 4
+    # As small figures that stay lie in each hole, it would be 32 times as much, and more.
+    assert int(process.stdout) < 8 * logits_bytes
