@@ -204,14 +204,57 @@ def range_diff(
         typer.echo(compare_series(get_base(base), since), nl=False)
 
 
+@app.command(short_help="Take a series to another release.")
+def rebase(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="For example v3.9.0.")],
+    version: Annotated[str, typer.Argument(help="Release of TransformerLens, such as 3.8.1.")],
+) -> None:
+    """Make transformer_lens_fork/vVERSION/ with the patches of BASE, as far as they apply.
+
+    The release is fetched and need not be in bases.toml; the table to put there is printed. Each
+    patch is applied as it is, else by a three-way merge. At a conflict `git am` waits in the tree:
+    resolve it, `git am --continue` with the patches that follow, then `export vVERSION`.
+
+    Example: python -m transformer_lens_fork rebase v3.9.0 3.8.1
+
+    Exit status: 0 every patch applies, 1 one conflicts, 2 the input is not accepted.
+    """
+    from transformer_lens_fork import rebase as rebasing
+    from transformer_lens_fork.layout import fork_path
+
+    with exit_statuses():
+        known = get_base(base)
+        with _progress() as report:
+            other = rebasing.find_release(known, version)
+            steps = rebasing.rebase(known, other, report=report)
+        for step in steps:
+            typer.echo(str(step))
+        typer.echo(f"{other.name}: {fork_path(other)}")
+        if other.name not in load_bases():
+            typer.echo(f"For transformer_lens_fork/bases.toml:\n\n{rebasing.as_table(other)}")
+        if steps and steps[-1].fit is rebasing.Fit.CONFLICT:
+            raise typer.Exit(1)
+
+
 @app.command(short_help="Show pins, patches and the state of each fork.")
-def status() -> None:
-    """Show each base: its pin, its patches, and the state of its fork."""
+def status(
+    on: Annotated[
+        str | None,
+        typer.Option(help="Also try every series on this release, such as 3.8.1: fetches it."),
+    ] = None,
+) -> None:
+    """Show each base: its pin, its patches, and the state of its fork.
+
+    With --on: which patches of each base still apply to another release. Nothing is kept of it.
+
+    Example: python -m transformer_lens_fork status --on 3.8.1
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from transformer_lens_fork.layout import read_patches
+    from transformer_lens_fork.rebase import Fit, find_release, try_on
     from transformer_lens_fork.sdist import is_cached
     from transformer_lens_fork.series import series_sha256
     from transformer_lens_fork.state import inspect
@@ -230,6 +273,15 @@ def status() -> None:
                 series_sha256(base)[:12],
             )
         Console().print(table)
+        for base in load_bases().values() if on is not None else ():
+            assert on is not None
+            with _progress() as report:
+                steps = try_on(base, find_release(base, on), report=report)
+            fits = sum(step.fit is not Fit.CONFLICT for step in steps)
+            typer.echo(f"{base.name} on {on}: {fits} of {len(steps)} patches apply")
+            for step in steps:
+                if step.fit is not Fit.AS_IT_IS:
+                    typer.echo(f"  {step}")
 
 
 def _select(names: list[str] | None, every: bool) -> list[Base]:

@@ -15,6 +15,9 @@ from transformer_lens_fork.sdist import fetch, unpack
 
 _NAME, _EMAIL = "llama31-rope-parity", "llama31-rope-parity@example.invalid"
 
+COMMITTER = {"GIT_COMMITTER_NAME": _NAME, "GIT_COMMITTER_EMAIL": _EMAIL}
+"""Of every patch that is applied, so that a fork's commits are the same everywhere."""
+
 _FORMAT_PATCH = (
     "format-patch",
     # The fork's SHAs are not upstream's: zeros keep files the same whoever committed.
@@ -57,6 +60,22 @@ def commit_base(base: Base, folder: Path) -> Repository:
     Raises:
         PinMismatchError: the sdist or the commit is not the one that is pinned.
     """
+    repository, sha = commit_release(base, folder)
+    if sha != base.base_commit:
+        raise PinMismatchError(
+            f"The sdist of {base.name} becomes commit {sha}, "
+            f"but bases.toml pins base_commit {base.base_commit}.",
+            base.base_commit,
+        )
+    return repository
+
+
+def commit_release(base: Base, folder: Path) -> tuple[Repository, str]:
+    """The same, whatever commit it becomes; and that commit.
+
+    Raises:
+        PinMismatchError: the sdist is not the one that is pinned.
+    """
     unpack(fetch(base), folder)
     repository = Repository.create(folder)
     # Forced: upstream's own .gitignore must not leave out a part of the sdist.
@@ -74,15 +93,9 @@ def commit_base(base: Base, folder: Path) -> Repository:
     }
     commit = repository.run("commit-tree", tree, stdin=message.encode(), variables=identity)
     sha = commit.decode().strip()
-    if sha != base.base_commit:
-        raise PinMismatchError(
-            f"The sdist of {base.name} becomes commit {sha}, "
-            f"but bases.toml pins base_commit {base.base_commit}.",
-            base.base_commit,
-        )
     repository.run("update-ref", f"refs/heads/{BRANCH}", sha)
     repository.run("update-ref", "refs/tags/base", sha)
-    return repository
+    return repository, sha
 
 
 def apply_patch(repository: Repository, patch: Path) -> str:
@@ -91,12 +104,11 @@ def apply_patch(repository: Repository, patch: Path) -> str:
     Raises:
         GitError: it does not apply; the branch is as it was.
     """
-    identity = {"GIT_COMMITTER_NAME": _NAME, "GIT_COMMITTER_EMAIL": _EMAIL}
     try:
-        repository.run(*_AM, str(patch), variables=identity)
+        repository.run(*_AM, str(patch), variables=COMMITTER)
     except GitError as error:
         if (repository.git_dir / "rebase-apply").exists():
-            repository.run("am", "--abort", variables=identity)
+            repository.run("am", "--abort", variables=COMMITTER)
         raise GitError(_reason(str(error))) from None
     return repository.text("rev-parse", "HEAD")
 

@@ -72,6 +72,28 @@ def fetch(base: Base) -> Path:
     return tarball
 
 
+def fetch_release(version: str) -> tuple[Path, str]:
+    """The tarball of a release that is not pinned, and its sha256; it is cached from then on.
+
+    pip runs its build backend to read its metadata, as for any sdist.
+
+    Raises:
+        VerificationError: pip cannot download it.
+    """
+    cache = cache_path() / "sdists"
+    _refuse_unwritable(cache)
+    with building_folder(cache) as scratch:
+        arguments = [f"transformer-lens=={version}"]
+        tarball, said = _pip_download(arguments, scratch)
+        if tarball is None:
+            raise VerificationError(f"pip cannot download transformer-lens {version}: {said}")
+        sha256 = _sha256(tarball)
+        kept = cache / sha256 / tarball.name
+        kept.parent.mkdir(exist_ok=True)
+        tarball.replace(kept)
+    return kept, sha256
+
+
 def is_cached(base: Base) -> bool:
     """Whether the cache holds the tarball with the pinned hash."""
     tarball = _cached_tarball(base)
@@ -136,25 +158,34 @@ def _download(base: Base, folder: Path) -> Path:
     requirement.write_text(
         f"transformer-lens=={base.version} --hash=sha256:{base.sdist_sha256}\n", encoding="utf-8"
     )
+    # pip runs the sdist's build backend to read its metadata: have it check the hash before.
+    arguments = ["--require-hashes", "--requirement", str(requirement)]
+    tarball, said = _pip_download(arguments, folder)
+    if served := re.search(r"Got\s+([0-9a-f]{64})", said):
+        raise _mismatch(base, served[1])
+    if tarball is None:
+        raise VerificationError(f"pip cannot download transformer-lens {base.version}: {said}")
+    if (served_hash := _sha256(tarball)) != base.sdist_sha256:
+        raise _mismatch(base, served_hash)
+    return tarball
+
+
+def _pip_download(arguments: list[str], folder: Path) -> tuple[Path | None, str]:
+    """The sdist in `folder`, None if there is none; and the end of what pip said."""
     command = [
         *(sys.executable, "-m", "pip", "download"),
         "--no-deps",
         # The sdist, not the wheel. Not `:all:`, which would compile the build backend as well.
         *("--no-binary", "transformer-lens"),
-        # pip runs the sdist's build backend to read its metadata: have it check the hash before.
-        *("--require-hashes", "--requirement", str(requirement)),
         *("--dest", str(folder)),
+        *arguments,
     ]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     tarballs = list(folder.glob("*.tar.gz"))
-    if served := re.search(r"Got\s+([0-9a-f]{64})", result.stderr + result.stdout):
-        raise _mismatch(base, served[1])
-    if result.returncode != 0 or len(tarballs) != 1:
-        reason = " ".join((result.stderr or result.stdout).strip().splitlines()[-3:])
-        raise VerificationError(f"pip cannot download transformer-lens {base.version}: {reason}")
-    if (served_hash := _sha256(tarballs[0])) != base.sdist_sha256:
-        raise _mismatch(base, served_hash)
-    return tarballs[0]
+    served = re.search(r"Got\s+[0-9a-f]{64}", result.stderr + result.stdout)
+    said = " ".join((result.stderr or result.stdout).strip().splitlines()[-3:])
+    is_there = result.returncode == 0 and len(tarballs) == 1
+    return tarballs[0] if is_there else None, served[0] if served else said
 
 
 def _mismatch(base: Base, served: str) -> PinMismatchError:

@@ -1,6 +1,5 @@
 """A cache, a tiny release, and a project folder for each test."""
 
-import hashlib
 import os
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
@@ -54,10 +53,10 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
     """The tiny release, pinned, its sdist in the cache."""
-    unpinned = Base(
+    release = Base(
         name="v9.9.9",
         version="9.9.9",
-        sdist_sha256=hashlib.sha256(tarball.read_bytes()).hexdigest(),
+        sdist_sha256="0" * 64,
         base_commit="0" * 40,
         commit_date=datetime(2024, 1, 1, tzinfo=UTC),
         transformers=">=4",
@@ -65,8 +64,7 @@ def base(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
         loads_checkpoints=False,
         allowed=("transformer_lens/*.py", "tests/**"),
     )
-    synthetic.cache_sdist(tarball, unpinned.sdist_sha256)
-    return synthetic.pin(unpinned, tmp_path_factory.mktemp("pin") / "tree")
+    return synthetic.pin(release, tarball, tmp_path_factory.mktemp("pin"))
 
 
 @pytest.fixture

@@ -4,15 +4,14 @@ With it, download, checkout, export and all rules of `check` run for real, in a 
 """
 
 import gzip
+import hashlib
 import io
-import re
 import tarfile
 from pathlib import Path
 
 from transformer_lens_fork.bases import Base
-from transformer_lens_fork.errors import PinMismatchError
 from transformer_lens_fork.git import Repository
-from transformer_lens_fork.history import commit_base
+from transformer_lens_fork.history import commit_release
 from transformer_lens_fork.sdist import cache_path
 
 ROPE = "transformer_lens/rope.py"
@@ -80,14 +79,13 @@ def make_tarball(path: Path, files: dict[str, str], top: str = "transformer_lens
     return path
 
 
-def pin(base: Base, folder: Path) -> Base:
-    """`base` with the base commit that its sdist becomes."""
-    try:
-        commit_base(base, folder)
-    except PinMismatchError as mismatch:
-        found = re.findall(r"commit ([0-9a-f]{40})", str(mismatch))
-        return base.model_copy(update={"base_commit": found[0]})
-    raise AssertionError("the placeholder is no commit")
+def pin(base: Base, tarball: Path, scratch: Path) -> Base:
+    """`base` with the hash of its sdist, which goes into the cache, and the commit it becomes."""
+    sha256 = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    cache_sdist(tarball, sha256)
+    hashed = base.model_copy(update={"sdist_sha256": sha256})
+    _, commit = commit_release(hashed, scratch / "tree")
+    return hashed.model_copy(update={"base_commit": commit})
 
 
 def cache_sdist(tarball: Path, sha256: str) -> None:

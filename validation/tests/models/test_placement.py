@@ -57,6 +57,7 @@ def test_a_placed_model_is_the_same(seed: int | None, checkpoint: Path) -> None:
     assert placed.model.rotary_emb.inv_freq.dtype == torch.float32
 
 
+@pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
 def test_a_subject_s_modules_are_where_its_forward_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
