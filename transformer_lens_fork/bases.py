@@ -37,6 +37,7 @@ class Base(BaseModel):
         transformers: version range of `transformers` it runs with.
         why: one line on why this release is patched.
         loads_checkpoints: whether the fork itself loads a local Llama checkpoint folder.
+        has_hooked_transformer: whether there is a HookedTransformer to judge.
         extra_requirements: what it imports without declaring it.
         allowed: globs of the files its patches may touch.
     """
@@ -52,6 +53,7 @@ class Base(BaseModel):
     transformers: str
     why: Annotated[str, Field(pattern=r"^[^\n]+$")]
     loads_checkpoints: StrictBool
+    has_hooked_transformer: StrictBool = True
     extra_requirements: tuple[str, ...] = ()
     allowed: Annotated[tuple[str, ...], Field(min_length=1)]
 

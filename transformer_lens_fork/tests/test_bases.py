@@ -27,17 +27,20 @@ def write(folder: Path, text: str) -> Path:
     return pins
 
 
-def test_real_pins_name_both_bases() -> None:
+def test_real_pins_name_every_base() -> None:
     """The file in the package is valid, and v3.9.0 alone loads checkpoints."""
     assert {name: base.loads_checkpoints for name, base in load_bases().items()} == {
         "v3.9.0": True,
         "v2.8.0": False,
+        "v4.3.0": False,
     }
 
 
 def test_unknown_base_lists_the_known() -> None:
     """A typo is answered with what there is."""
-    with pytest.raises(InputError, match=r"BASE is 'v3\.9'; accepted are v3\.9\.0, v2\.8\.0\."):
+    with pytest.raises(
+        InputError, match=r"BASE is 'v3\.9'; accepted are v3\.9\.0, v2\.8\.0, v4\.3\.0\."
+    ):
         get_base("v3.9")
 
 

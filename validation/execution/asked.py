@@ -91,6 +91,11 @@ def resolve(asked: Asked, report: Callable[[str], None]) -> "Request":
     from validation.models.truncation import truncate
 
     base = get_base(asked.base)
+    if not base.has_hooked_transformer:
+        raise InputError(
+            f"--base: {base.name!r} is not accepted: it has no HookedTransformer; a base that has "
+            "one is."
+        )
     cases.refuse_wrong_transformers(base)
     cases.refuse_missing_device(asked.device, asked.n_devices)
     refuse_bad_folders(asked.subjects)

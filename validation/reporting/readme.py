@@ -24,6 +24,7 @@ from validation.reporting.series_tables import (
     tabulate_distances,
     tabulate_patches,
 )
+from validation.reporting.size_tables import tabulate_sizes
 from validation.reporting.tables import Table
 from validation.reporting.wording import count, error, memory, ratio, tokens
 
@@ -171,6 +172,10 @@ def _planned_table(_: Path) -> str:
     return _markdown(tabulate_planned())
 
 
+def _size_table(folder: Path) -> str:
+    return _markdown(tabulate_sizes(folder, folder.with_name("tiny-streamed")))
+
+
 def _pins(folder: Path) -> str:
     return list_pins(get_base(folder.name.removeprefix("pins-")))
 
@@ -198,9 +203,12 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "bench": _fused_bench_tables,
     "bench-eager": _eager_bench_table,
     "planned": _planned_table,
+    "tiny-kept": _size_table,
     "pins-v3.9.0": _pins,
     "pins-v2.8.0": _pins,
+    "pins-v4.3.0": _pins,
     "patches-v3.9.0": _patch_table,
     "patches-v2.8.0": _patch_table,
+    "patches-v4.3.0": _patch_table,
     "float64": _distance_table,
 }

@@ -404,6 +404,7 @@ def test_bad_input_is_refused_before_anything_runs(checkpoint: Path, tmp_path: P
         ("--device", "cuda", "finds no CUDA device"),
         ("--base", "v9.9.9", "accepted are v3.9.0"),
         ("--base", "v2.8.0", "runs with transformers"),
+        ("--base", "v4.3.0", "it has no HookedTransformer"),
         ("--require", "luck", "--require: 'luck' is not accepted"),
         ("--out", not_a_folder, "cannot be written"),
     ):
