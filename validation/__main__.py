@@ -309,6 +309,55 @@ def alarms(
     raise typer.Exit(0 if passed else 1)
 
 
+@app.command(short_help="Compare fork and release on every other architecture.")
+def architectures(
+    out: Out,
+    only: Annotated[
+        str | None, typer.Option(help="Names of architectures, comma-separated; else all.")
+    ] = None,
+    dtype: Dtype = "float32",
+    seeds: Annotated[int, typer.Option(help="Models with weights of their own, each.", min=1)] = 3,
+    tree: Annotated[str, typer.Option(help="fork, or a folder to put in its place.")] = "fork",
+    surface: Annotated[
+        bool,
+        typer.Option(help="Compare public signatures and configurations by official name, too."),
+    ] = True,
+) -> None:
+    """Prove that nothing else moves: every architecture in fork and release, with default settings.
+
+    Tiny random models of transformers, loaded by both trees. Logits, gradients, state dicts and
+    configurations have to be the same bits; where they are not, the fork has to be strictly nearer
+    to Hugging Face. What the release saved has to load in the fork, and public signatures only
+    grow.
+
+    \b
+    SAME      not one bit differs
+    NEARER    what differs is strictly nearer, in logits as in gradients
+    FURTHER   what differs is not nearer
+    BROKEN    it does not load, or what the release saved does not
+
+    Stopped runs go on where they were. Example:
+
+      python -m validation architectures --only gpt2,mistral,gemma --out results/architectures
+
+    Exit status: 0 all are SAME or NEARER, 1 one is not, 2 the input is not accepted.
+
+    \b
+    OUT/architectures.jsonl   one record an architecture and dtype
+    OUT/surface.json          signatures and configurations by official name
+    OUT/architectures.md      what people read
+    OUT/logs/                 what the processes printed
+    """
+    with _failures(out):
+        from validation.models.trees import refuse_bad_folders
+
+        dtypes = each_of("--dtype", dtype, DTYPES)
+        names = () if only is None else split_words("--only", only)
+        refuse_bad_folders((tree,), "--tree")
+        passed = _architectures(out, names, dtypes, seeds, tree, surface)
+    raise typer.Exit(0 if passed else 1)
+
+
 @app.command(short_help="Measure time and memory against transformers and the release.")
 def bench(
     checkpoint: Checkpoint,
@@ -610,6 +659,53 @@ def _alarms(
         report = write_alarm_report(records, out)
     print_alarms(report, out)
     return not false_alarms(records)
+
+
+def _architectures(
+    out: Path,
+    names: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    seeds: int,
+    tree: str,
+    with_surface: bool,
+) -> bool:
+    from transformer_lens_fork.bases import get_base
+    from validation.architectures.catalogue import choose_architectures
+    from validation.architectures.records import ARCHITECTURES, SURFACE, ArchitectureRecord
+    from validation.architectures.report import (
+        MARKDOWN,
+        failures,
+        print_architectures,
+        write_architectures,
+    )
+    from validation.architectures.run import Pair, run_architectures, run_surface
+    from validation.architectures.worker import THREADS
+    from validation.execution.arithmetic import fix_arithmetic
+    from validation.execution.cases import Surroundings, refuse_wrong_transformers
+    from validation.models.trees import STOCK, resolve_tree
+    from validation.reporting.console import Console
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.records import RecordFile
+    from validation.rope.faults import BASE
+
+    chosen = choose_architectures(names)
+    base = get_base(BASE)
+    refuse_wrong_transformers(base)
+    with Console() as console:
+        refuse_unusable_folder(out, (ARCHITECTURES, SURFACE, MARKDOWN))
+        file = RecordFile(out / ARCHITECTURES, ArchitectureRecord, "record of an architecture")
+        if file.recovered:
+            console.note(file.recovered)
+        fix_arithmetic(THREADS, 0)
+        before, after = (resolve_tree(spec, base, console.step) for spec in (STOCK, tree))
+        pair = Pair(before, after, seeds, Surroundings.of("cpu"))
+        # checked against DTYPES
+        records = run_architectures(chosen, dtypes, pair, file, console)  # type: ignore[arg-type]
+        console.step("comparing public names")
+        looked_at = run_surface(pair, out / SURFACE) if with_surface else None
+        write_architectures(records, looked_at, out)
+    print_architectures(records, looked_at, out)
+    return not failures(records, looked_at)
 
 
 def _bench(

@@ -1,0 +1,1 @@
+"""Whether a fork leaves every other architecture as the release computes it, or nearer to HF."""

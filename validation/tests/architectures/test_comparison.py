@@ -1,0 +1,194 @@
+"""The verdict of an architecture, and what counts as narrower than before."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from validation.architectures.comparison import (
+    Sides,
+    differing_fields,
+    grown_signatures,
+    judge,
+    narrowed_signatures,
+)
+from validation.architectures.records import Errors, Observed, Parameter, Surface
+from validation.architectures.verdict import Outcome
+
+SAME = Errors(total=8, differing=0, before=0.5, after=0.5, before_max=1.0, after_max=1.0)
+
+
+def errors(before: float | None, after: float | None) -> Errors:
+    """Of tensors that differ."""
+    return SAME.model_copy(update={"differing": 1, "before": before, "after": after})
+
+
+def surface(*parameters: Parameter) -> Surface:
+    """With one function of these parameters, and no configuration."""
+    return Surface(signatures={"f": parameters}, unimportable=(), configurations={})
+
+
+def parameter(name: str, default: str | None = None, **own: Any) -> Parameter:
+    """One that can be given by position or by name."""
+    fields = {"name": name, "kind": "POSITIONAL_OR_KEYWORD", "default": default}
+    return Parameter.model_validate(fields | own)
+
+
+REST = parameter("rest", kind="VAR_KEYWORD")
+
+
+def test_nothing_differs_is_same() -> None:
+    """The same bits are SAME, however far they are from HF."""
+    assert judge({"logits": SAME, "gradients": SAME}, {}, ())[0] is Outcome.SAME
+
+
+def test_nearer_is_said_of_what_differs() -> None:
+    """A smaller mean error is NEARER, and the reason names what moved."""
+    kinds = {"logits": errors(2e-5, 1e-5), "gradients": SAME}
+    assert judge(kinds, {}, ()) == (Outcome.NEARER, "nearer in logits")
+
+
+@pytest.mark.parametrize("after", [2e-5, 3e-5, None])
+def test_as_far_is_further(after: float | None) -> None:
+    """Other bits that are no nearer, or whose error nobody knows, fail."""
+    kinds = {"logits": errors(2e-5, after), "gradients": errors(2e-5, 1e-5)}
+    assert judge(kinds, {}, ()) == (Outcome.FURTHER, "no nearer in logits")
+
+
+def test_one_kind_does_not_pay_for_another() -> None:
+    """Logits that are nearer do not excuse gradients that are not."""
+    kinds = {"logits": errors(2e-5, 1e-5), "gradients": errors(1e-5, 2e-5)}
+    assert judge(kinds, {}, ())[0] is Outcome.FURTHER
+
+
+def test_another_configuration_or_state_is_broken() -> None:
+    """A field with another value, or a problem with what was saved, fails whatever the bits are."""
+    changed = judge({"logits": SAME}, {"eps": ("1e-05", "1e-06")}, ())
+    assert changed == (Outcome.BROKEN, "the configuration has another eps")
+    assert judge({"logits": SAME}, {}, ("no key",)) == (Outcome.BROKEN, "no key")
+
+
+def test_new_fields_are_no_other_fields() -> None:
+    """What only the fork has does not count; what it lost or changed does."""
+    before = {"eps": "1", "act_fn": "'silu'"}
+    assert differing_fields(before, before | {"attn_implementation": "'eager'"}) == {}
+    assert differing_fields(before, {"eps": "2"}) == {
+        "eps": ("1", "2"),
+        "act_fn": ("'silu'", "absent"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ((), "f has other parameters"),
+        ((parameter("a"), parameter("c"), REST), "f has other parameters"),
+        ((parameter("b", "1"), parameter("a"), REST), "f has other parameters"),
+        ((parameter("a"), parameter("b", "2"), REST), "f has other parameters"),
+        ((parameter("a"), parameter("b", "1")), "f takes no more of any number"),
+        (
+            (parameter("a"), parameter("b", "1"), parameter("c"), REST),
+            "f has a new parameter without a default",
+        ),
+    ],
+)
+def test_narrower_signatures_are_named(after: tuple[Parameter, ...], said: str) -> None:
+    """Every way in which a call of before may fail, or do something else, is found."""
+    before = surface(parameter("a"), parameter("b", "1"), REST)
+    assert narrowed_signatures(before, surface(*after)) == [said]
+
+
+def test_appended_parameters_grow() -> None:
+    """A parameter with a default after all others is no narrowing, and is listed."""
+    before = surface(parameter("a"), REST)
+    after = surface(parameter("a"), parameter("b", "1"), REST)
+    assert narrowed_signatures(before, after) == []
+    assert grown_signatures(before, after) == {"f": ("b",)}
+
+
+def test_a_missing_function_is_named() -> None:
+    """A public name that is gone is said to be."""
+    gone = Surface(signatures={}, unimportable=(), configurations={})
+    assert narrowed_signatures(surface(REST), gone) == ["f is gone"]
+
+
+LEFT = {
+    "theirs/logits/0": torch.tensor([[1.0, 2.0]]),
+    "theirs/processed/0": torch.tensor([[1.0, 2.0]]),
+    "theirs/gradient/0/w": torch.tensor([0.5]),
+    "logits/0": torch.tensor([[1.0, 2.25]]),
+    "processed/0": torch.tensor([[5.0, 6.5]]),
+    "own-gradient/0/W": torch.tensor([0.0, 0.25]),
+    "gradient/0/w": torch.tensor([0.25]),
+}
+
+
+def leave(folder: Path, changes: dict[str, torch.Tensor], **own: Any) -> Path:
+    """A folder as a worker leaves it."""
+    fields: dict[str, Any] = {
+        "way": "somehow",
+        "configuration": {},
+        "shapes": {},
+        "loaded_saved": None,
+    }
+    folder.mkdir()
+    save_file({**LEFT, **changes}, folder / "observed.safetensors")
+    observed = Observed.model_validate(fields | own)
+    (folder / "observed.json").write_text(observed.model_dump_json(), encoding="utf-8")
+    return folder
+
+
+def sides(tmp_path: Path, changes: dict[str, torch.Tensor], **own: Any) -> Sides:
+    """The release as it is, and a fork with these changes."""
+    return Sides(leave(tmp_path / "before", {}), leave(tmp_path / "after", changes, **own))
+
+
+def test_errors_are_of_both_sides(tmp_path: Path) -> None:
+    """Counted between the trees, measured to HF, in mean and in the largest."""
+    found = sides(tmp_path, {"logits/0": torch.tensor([[1.0, 2.125]])}).logits()
+    assert (found.total, found.differing) == (2, 1)
+    assert (found.before, found.after) == (0.125, 0.0625)
+    assert (found.before_max, found.after_max) == (0.25, 0.125)
+
+
+def test_processed_logits_have_no_mean(tmp_path: Path) -> None:
+    """Centring the unembedding moves all logits of a position alike, which changes nothing."""
+    found = sides(tmp_path, {"processed/0": torch.tensor([[7.0, 8.0]])}).processed()
+    assert (found.differing, found.before, found.after) == (2, 0.25, 0.0)
+
+
+def test_gradients_are_compared_as_the_tree_has_them(tmp_path: Path) -> None:
+    """The same distance to HF does not hide that a parameter's gradient is another."""
+    found = sides(tmp_path, {"own-gradient/0/W": torch.tensor([-0.0, 0.25])}).gradients()
+    assert (found.total, found.differing) == (2, 1)  # a zero has a sign
+    assert found.before == found.after == 0.25
+
+
+def test_not_a_number_is_no_distance(tmp_path: Path) -> None:
+    """It is not nearer than anything."""
+    found = sides(tmp_path, {"logits/0": torch.tensor([[float("nan"), 2.0]])}).logits()
+    assert found.after is None
+    assert found.after_max is None
+    assert judge({"logits": found}, {}, ())[0] is Outcome.FURTHER
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "said"),
+    [
+        ({"more/0": torch.zeros(1)}, {}, "one of the two has no more/0"),
+        ({}, {"shapes": {"embed.W_E": (2, 3)}}, "the state dict is another: embed.W_E"),
+        ({}, {"loaded_saved": ("no such key",)}, "no such key"),
+        (
+            {"theirs/logits/0": torch.tensor([[1.0, 2.5]])},
+            {},
+            "importing the tree changed what HF computes",
+        ),
+    ],
+)
+def test_problems_are_told(
+    changes: dict[str, torch.Tensor], own: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """Whatever else is not as it was has a sentence of its own."""
+    assert sides(tmp_path, changes, **own).problems() == (said,)
