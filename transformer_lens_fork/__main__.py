@@ -236,6 +236,59 @@ def rebase(
             raise typer.Exit(1)
 
 
+@app.command(short_help="Run upstream's own checks, before and after the patches.")
+def upstream(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="For example v3.9.0.")],
+    out: Annotated[Path, typer.Option(help="Folder for the summary; what it holds is kept.")],
+    patches: Annotated[
+        str, typer.Option(help="`all`: after each patch; `last`: after the whole series alone.")
+    ] = "all",
+    lists: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Write down anew which tests fail on the release, and why; read it."
+        ),
+    ] = False,
+) -> None:
+    """Run upstream's formatters, type checker, docstring tests and tests on release and fork.
+
+    pycln, isort, black and mypy in upstream's releases; the unit, integration and acceptance
+    tests that are not marked as slow, and the examples in docstrings, offline and with upstream's
+    options. Nothing that passes on the release may fail after a patch, no tool may complain of
+    more, and new tests have to fail on the release's sources. What needs the hub is listed in
+    transformer_lens_fork/upstream/BASE.json, with the reason; what is listed and passes is an
+    error.
+
+    A stopped run goes on where it was. Example:
+
+      python -m transformer_lens_fork upstream v3.9.0 --patches last --out results/upstream-v3.9.0
+
+    \b
+    OUT/upstream.json, OUT/upstream.md   the summary
+    OUT/pieces/                          outcomes by tree and files
+    """
+    from transformer_lens_fork.upstream.run import check_upstream
+    from transformer_lens_fork.upstream.summary import MARKDOWN, write_summary
+
+    if patches not in ("all", "last"):
+        raise typer.BadParameter(f"{patches!r} is not accepted; 'all' and 'last' are.")
+    with exit_statuses():
+        with _progress() as report:
+            summary = check_upstream(
+                get_base(base),
+                out / "pieces",
+                each=patches == "all",
+                lists=lists,
+                report=report,
+            )
+        write_summary(summary, out)
+        for finding in summary.findings:
+            typer.echo(finding)
+        typer.echo(f"{base}: {len(summary.findings) or 'no'} findings; {out / MARKDOWN}", err=True)
+        if summary.findings:
+            raise typer.Exit(1)
+
+
 @app.command(short_help="Show pins, patches and the state of each fork.")
 def status(
     on: Annotated[

@@ -62,12 +62,19 @@ def _import(tree: Path) -> str | None:
     return None
 
 
-def main(report: str, *files: str) -> int:
-    """Writes the events of the tree in the working directory to `report`."""
+def main(report: str, *arguments: str) -> int:
+    """Writes the events of the tree in the working directory to `report`.
+
+    Args:
+        report: the file.
+        arguments: of pytest, such as test files; without any, nothing is run.
+    """
     tree = Path.cwd().resolve()
+    # jaxtyping looks into modules as they are imported, which pytest then has to do.
+    is_typed = any(argument.startswith("--jaxtyping-packages") for argument in arguments)
     with Path(report).open("w", encoding="utf-8") as events:
         recorder = _Recorder(events)
-        if problem := _import(tree):
+        if not is_typed and (problem := _import(tree)):
             recorder.write(event="import-failed", why=problem)
             return 1
         recorder.write(event="imported")
@@ -81,7 +88,10 @@ def main(report: str, *files: str) -> int:
             "--continue-on-collection-errors",
         ]
         # Without arguments, pytest would run all tests it finds.
-        status = pytest.main([*options, *files], plugins=[recorder]) if files else 0
+        status = pytest.main([*options, *arguments], plugins=[recorder]) if arguments else 0
+        if is_typed and (problem := _import(tree)):
+            recorder.write(event="import-failed", why=problem)
+            return 1
         recorder.write(event="finished", status=int(status))
         return 0
 

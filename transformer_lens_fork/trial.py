@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -177,13 +177,20 @@ def is_test_file(path: str) -> bool:
     return fnmatch(name, "test_*.py") or fnmatch(name, "*_test.py")
 
 
-def probe(python: Path, tree: Path, files: list[str]) -> Run:
-    """Imports `transformer_lens` from `tree` and runs test `files` of it, in a process."""
+def probe(python: Path, tree: Path, files: list[str], options: Sequence[str] = ()) -> Run:
+    """Imports `transformer_lens` from `tree` and runs test `files` of it, in a process.
+
+    Args:
+        python: an interpreter that satisfies the base.
+        tree: the working tree; what the process reports is written beside it.
+        files: of the tree; without any, the package is only imported.
+        options: of pytest.
+    """
     events = tree.with_name("events.jsonl")
     try:
         result = subprocess.run(
             # -P: the probe's own folder must not be importable.
-            [str(python), "-P", str(_PROBE), str(events), *files],
+            [str(python), "-P", str(_PROBE), str(events), *options, *files],
             cwd=tree,
             env=_variables(tree),
             stdin=subprocess.DEVNULL,
@@ -209,6 +216,8 @@ def _variables(tree: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HF_HUB_OFFLINE": "1",
+        # What a person's own cache happens to hold must not decide either.
+        "HF_HOME": str(tree.with_name("hub")),
         # As many runs as cores: more threads would wait for each other.
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // _workers())),
         # What happens to be installed (a random order, say) must not decide; and it takes a second.

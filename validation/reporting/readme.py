@@ -8,6 +8,8 @@ from typing import TypeVar
 from transformer_lens_fork.bases import REPOSITORY, get_base
 from transformer_lens_fork.errors import InputError
 from transformer_lens_fork.submit import COVER_LETTER
+from validation.architectures.records import ARCHITECTURES, ArchitectureRecord
+from validation.architectures.report import tabulate_briefly
 from validation.execution.bench_grid import PAIRS
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
@@ -165,6 +167,11 @@ def _kill_table(folder: Path) -> str:
     return "\n\n".join((headlines, *map(_markdown, tables)))
 
 
+def _architecture_table(folder: Path) -> str:
+    """What became of every other architecture."""
+    return _markdown(tabulate_briefly(_records(folder / ARCHITECTURES, ArchitectureRecord)))
+
+
 def _planned_table(_: Path) -> str:
     """Of no evidence: what the plan says of every size."""
     from validation.gpu_parity.planned import tabulate_planned
@@ -211,4 +218,5 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "patches-v2.8.0": _patch_table,
     "patches-v4.3.0": _patch_table,
     "float64": _distance_table,
+    "architectures": _architecture_table,
 }
