@@ -243,6 +243,12 @@ def upstream(
     patches: Annotated[
         str, typer.Option(help="`all`: after each patch; `last`: after the whole series alone.")
     ] = "all",
+    only: Annotated[
+        str,
+        typer.Option(
+            help="Beginnings of paths, comma-separated, such as tests/unit/components; else all."
+        ),
+    ] = "",
     lists: Annotated[
         bool,
         typer.Option(
@@ -280,6 +286,7 @@ def upstream(
                 each=patches == "all",
                 lists=lists,
                 report=report,
+                only=tuple(filter(None, only.split(","))),
             )
         write_summary(summary, out)
         for finding in summary.findings:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,14 +52,13 @@ class Upstream:
         self._base, self._project, self._fork = base, project, fork
         self.kept, self.listed = kept, listed
 
-    def of(self, *series: dict[str, str | None], each: bool = True, lists: bool = False) -> Summary:
-        """The summary of a series."""
+    def of(self, *series: dict[str, str | None], each: bool = True, **own: Any) -> Summary:
+        """The summary of a series; `own` is what else `check_upstream` is told."""
         for files in series:
             synthetic.commit(self._fork, files)
         export(self._base, self._project)
-        return run.check_upstream(
-            self._base, self.kept, each=each, lists=lists, report=silent, root=self._project
-        )
+        asked = {"lists": False, "report": silent, "root": self._project} | own
+        return run.check_upstream(self._base, self.kept, each=each, **asked)
 
 
 def test_good_series(upstream: Upstream) -> None:
@@ -144,6 +144,17 @@ def test_list_is_written(upstream: Upstream) -> None:
     upstream.listed.unlink()
     assert upstream.of(FIX, lists=True).findings == ()
     assert json.loads(upstream.listed.read_text(encoding="utf-8")) == {excluded.HUB: [HUB]}
+
+
+def test_only_some_paths(upstream: Upstream) -> None:
+    """What is listed of the others stays listed, and is not held against them."""
+    more = {"tests/other/test_old.py::test_x": excluded.HUB}
+    excluded.write_excluded(upstream.listed, Run(), {HUB: excluded.HUB, **more})
+    summary = upstream.of(FIX, only=("tests/test_upstream",))
+    assert summary.findings == ()
+    assert [tree.outcomes for tree in summary.trees] == [{"passed": 1, "failed": 1}] * 2
+    upstream.of(only=("tests/test_upstream",), lists=True)
+    assert more.items() <= excluded.read_excluded(upstream.listed).items()
 
 
 def test_what_is_finished_is_not_run_again(

@@ -41,11 +41,18 @@ def read_excluded(path: Path) -> Excluded:
     return {test: reason for reason, tests in listed.items() for test in tests}
 
 
-def write_excluded(path: Path, run: Run) -> None:
-    """Lists what fails in `run`, with reasons drawn from the errors; people are to read them."""
+def write_excluded(path: Path, run: Run, others: Excluded) -> None:
+    """Lists what fails in `run`, with reasons drawn from the errors; people are to read them.
+
+    Args:
+        path: the file.
+        run: of the release.
+        others: what stays as it is, for it was not run.
+    """
+    reasons = others | {test: reason_for(run.errors.get(test, "")) for test in failing(run)}
     listed: dict[str, list[str]] = {}
-    for test in sorted(failing(run)):
-        listed.setdefault(reason_for(run.errors.get(test, "")), []).append(test)
+    for test, reason in sorted(reasons.items()):
+        listed.setdefault(reason, []).append(test)
     text = json.dumps(dict(sorted(listed.items())), indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 

@@ -51,7 +51,14 @@ class Tree:
 
 
 def check_upstream(
-    base: Base, kept: Path, *, each: bool, lists: bool, report: Report, root: Path | None = None
+    base: Base,
+    kept: Path,
+    *,
+    each: bool,
+    lists: bool,
+    report: Report,
+    only: tuple[str, ...] = (),
+    root: Path | None = None,
 ) -> Summary:
     """Runs everything that `kept` does not hold, and compares.
 
@@ -61,6 +68,7 @@ def check_upstream(
         each: after each patch, and not after the last alone.
         lists: write the list of tests that fail on the release, in place of holding it against it.
         report: is told what is under way.
+        only: beginnings of the paths that are run; all if there are none.
         root: the folder that holds `patches/`.
 
     Raises:
@@ -68,7 +76,7 @@ def check_upstream(
     """
     refuse_other_tools()
     python = interpreter_for(base, root, report)
-    suite = Suite(python, kept, report)
+    suite = Suite(python, kept, report, only)
     with tempfile.TemporaryDirectory(prefix="parity-upstream-") as scratch:
         repository = commit_base(base, Path(scratch, "repository"))
         commits = _apply(base, repository, root)
@@ -77,9 +85,13 @@ def check_upstream(
         last = [*commits.values()][-1]
         on_base = _new_tests_on_base(repository, base.base_commit, last, suite)
     path = excluded_path(base)
+    excluded = read_excluded(path)
+    others = {test: why for test, why in excluded.items() if not suite.takes(test)}
     if lists:
-        write_excluded(path, trees[0].run)
-    return compare(base, trees, read_excluded(path), on_base)
+        write_excluded(path, trees[0].run, others)
+        excluded = read_excluded(path)
+    excluded = {test: why for test, why in excluded.items() if test not in others}
+    return compare(base, trees, excluded, on_base, only)
 
 
 def _apply(base: Base, repository: Repository, root: Path | None) -> dict[str, str]:
@@ -107,7 +119,9 @@ def _new_tests_on_base(repository: Repository, base_commit: str, last: str, suit
         repository.text("diff", "--name-only", "--diff-filter=d", base_commit, last).splitlines()
     )
     # 2.8.0 has no tests at all.
-    files = [file for file in suite_files(repository, last) if file in changed]
+    files = [
+        file for file in suite_files(repository, last) if file in changed and suite.takes(file)
+    ]
     if not files:
         return Run()
     suite.report("base: the new tests")
@@ -115,7 +129,13 @@ def _new_tests_on_base(repository: Repository, base_commit: str, last: str, suit
         return suite.run_files(repository, base_commit, tree, files, overlay=last)
 
 
-def compare(base: Base, trees: list[Tree], excluded: Excluded, on_base: Run) -> Summary:
+def compare(
+    base: Base,
+    trees: list[Tree],
+    excluded: Excluded,
+    on_base: Run,
+    only: tuple[str, ...] = (),
+) -> Summary:
     """The summary, with everything that must not be.
 
     Args:
@@ -123,6 +143,7 @@ def compare(base: Base, trees: list[Tree], excluded: Excluded, on_base: Run) -> 
         trees: the release first, then after each patch.
         excluded: tests that fail on the release, with reasons.
         on_base: the new tests of the last tree, on the release's sources.
+        only: which paths were run, if not all.
     """
     release, *patched = trees
     findings = list(misfits(excluded, release.run))
@@ -139,6 +160,7 @@ def compare(base: Base, trees: list[Tree], excluded: Excluded, on_base: Run) -> 
     ]
     return Summary(
         base=base.name,
+        only=only,
         trees=tuple(_summarise(release, tree) for tree in trees),
         excluded=_counted(excluded),
         failing_on_base=len(fail_on_base),

@@ -46,11 +46,13 @@ class Suite:
         kept: folder of finished pieces.
         report: is told what is under way.
         options: of pytest.
+        only: beginnings of the paths that are run; all if there are none.
     """
 
     python: Path
     kept: Path
     report: Report
+    only: tuple[str, ...] = ()
     options: tuple[str, ...] = field(default_factory=lambda: OPTIONS)
 
     def run(self, repository: Repository, commit: str, name: str) -> Run:
@@ -61,10 +63,10 @@ class Suite:
             commit: whose tests are run on whose sources.
             name: what the tree is called in messages.
         """
-        files = suite_files(repository, commit)
+        files = [file for file in suite_files(repository, commit) if self.takes(file)]
         starts = range(0, len(files), _FILES_AT_A_TIME)
         pieces = [files[start : start + _FILES_AT_A_TIME] for start in starts]
-        if repository.succeeds("cat-file", "-e", f"{commit}:{_PACKAGE}"):
+        if self.takes(_PACKAGE):
             pieces.append([_PACKAGE])
         whole = Run()
         with worktree(repository, commit) as tree:
@@ -72,6 +74,10 @@ class Suite:
                 self.report(f"{name}: piece {number} of {len(pieces)}, from {piece[0]}")
                 whole = merge(whole, self.run_files(repository, commit, tree, piece))
         return whole
+
+    def takes(self, path: str) -> bool:
+        """Whether the file, or the test in it, is run."""
+        return not self.only or path.startswith(self.only)
 
     def run_files(
         self, repository: Repository, commit: str, tree: Path, files: list[str], overlay: str = ""

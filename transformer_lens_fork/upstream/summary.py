@@ -43,6 +43,7 @@ class Summary(BaseModel):
 
     Attributes:
         base: its name.
+        only: beginnings of the paths that were run, if not all.
         trees: the release first.
         excluded: how many tests cannot pass on the release here, by reason.
         failing_on_base: how many of the new tests fail on the release's sources.
@@ -53,6 +54,7 @@ class Summary(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str
+    only: tuple[str, ...] = ()
     trees: tuple[TreeSummary, ...]
     excluded: dict[str, int]
     failing_on_base: int
@@ -77,6 +79,8 @@ def write_summary(summary: Summary, folder: Path) -> None:
 def render(summary: Summary) -> str:
     """The summary as Markdown."""
     lines = [f"# Upstream's own checks, {summary.base}", ""]
+    if summary.only:
+        lines += [f"Of the tests only those in {', '.join(summary.only)}.", ""]
     if summary.findings:
         lines += [f"**{len(summary.findings)} findings.**", ""]
         lines += [*(f"- {finding}" for finding in summary.findings), ""]

@@ -138,7 +138,7 @@ def print_architectures(
     """The headlines, what fails with its reason, and where the report is."""
     console = Console()
     for headline in headlines(records, surface):
-        console.print(headline, markup=False)
+        console.print(headline, markup=False, soft_wrap=True)
     for line in failures(records, surface):
         console.print(f"FAIL {line}", markup=False, soft_wrap=True)
     console.print(f"Report: {folder.absolute() / MARKDOWN}", markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from validation.architectures.records import Parameter, Surface
 
+_PACKAGE = "transformer_lens"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -42,7 +43,7 @@ def _modules(package: ModuleType, unimportable: list[str]) -> Iterator[ModuleTyp
 
 
 def _public(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Functions, classes and their methods that the module defines itself."""
+    """Functions and classes that the module defines itself; their methods, inherited ones too."""
     for name, member in vars(module).items():
         if name.startswith("_") or getattr(member, "__module__", None) != module.__name__:
             continue
@@ -50,9 +51,16 @@ def _public(module: ModuleType) -> Iterator[tuple[str, Any]]:
             yield name, member
         elif inspect.isclass(member):
             yield name, member
-            for own, method in vars(member).items():
-                if not own.startswith("_") and callable(inspect.unwrap(_bare(method))):
-                    yield f"{name}.{own}", _bare(method)
+            for own in dir(member):
+                method = _bare(inspect.getattr_static(member, own))
+                if not own.startswith("_") and _is_upstreams(method):
+                    yield f"{name}.{own}", method
+
+
+def _is_upstreams(method: Any) -> bool:
+    """Whether it is a function of the package's own, and not of a class that it inherits from."""
+    is_function = inspect.isfunction(inspect.unwrap(method))
+    return is_function and str(method.__module__).startswith(_PACKAGE)
 
 
 def _bare(method: Any) -> Any:
