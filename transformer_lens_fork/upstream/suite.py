@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
+from itertools import groupby
+from pathlib import Path, PurePosixPath
 
 from pydantic import TypeAdapter
 
@@ -63,9 +64,9 @@ class Suite:
             commit: whose tests are run on whose sources.
             name: what the tree is called in messages.
         """
-        files = [file for file in suite_files(repository, commit) if self.takes(file)]
-        starts = range(0, len(files), _FILES_AT_A_TIME)
-        pieces = [files[start : start + _FILES_AT_A_TIME] for start in starts]
+        every = cut(suite_files(repository, commit))
+        pieces = [[file for file in files if self.takes(file)] for files in every]
+        pieces = [files for files in pieces if files]
         if self.takes(_PACKAGE):
             pieces.append([_PACKAGE])
         whole = Run()
@@ -154,6 +155,14 @@ def suite_files(repository: Repository, commit: str) -> list[str]:
     """Upstream's test files in `commit`, in order."""
     listed = repository.run("ls-tree", "-r", "-z", "--name-only", commit, "--", *FOLDERS)
     return [name for name in listed.decode().split("\0") if name and is_test_file(name)]
+
+
+def cut(files: list[str]) -> Iterator[list[str]]:
+    """Pieces of one folder's files each: they are the same whatever else is run."""
+    for _, group in groupby(files, key=lambda file: PurePosixPath(file).parent):
+        own = list(group)
+        for start in range(0, len(own), _FILES_AT_A_TIME):
+            yield own[start : start + _FILES_AT_A_TIME]
 
 
 def merge(one: Run, other: Run) -> Run:
