@@ -145,15 +145,21 @@ def submit(
     out: Annotated[Path, typer.Option(help="File for the text of the pull request.")] = Path(
         "pull-request.md"
     ),
-    tests: Annotated[
-        bool, typer.Option("--tests/--no-tests", help="Run the patches' tests on the branch.")
+    gates: Annotated[
+        bool,
+        typer.Option(
+            "--gates/--no-gates",
+            help="Run the patches' tests on the branch, and upstream's tools if they are here.",
+        ),
     ] = True,
 ) -> None:
     """Make a branch of patches/BASE/ in a clone of upstream, and write the pull request's text.
 
     The files that the patches touch must be the same in the clone's tag BASE as in the sdist. The
     patches are applied to it with `git am -3`, without the trailers that are this repository's
-    own, and their tests run there. Nothing is pushed, and what is checked out stays as it is.
+    own. Their tests run there, and pycln, isort, black and mypy, if upstream's releases of them are
+    installed, must complain of no more than before. Nothing is pushed, and what is checked out
+    stays as it is.
 
     \b
     Examples:
@@ -175,13 +181,15 @@ def submit(
                 count=patches,
                 onto=onto,
                 branch=branch,
-                runs_tests=tests,
+                runs_gates=gates,
                 report=report,
             )
         out.write_text(made.text, encoding="utf-8")
         typer.echo(f"Branch {made.branch} at {made.commit[:12]}; pull request: {out}")
         if made.tests is not None:
             typer.echo(f"{made.tests} tests of the patches pass on it.")
+            said = f"{', '.join(made.tools)}: no complaint that was not there"
+            typer.echo(said if made.tools else "Upstream's tools are not installed; none has run.")
         if made.elsewhere:
             typer.echo(f"Other files that the tag has otherwise: {', '.join(made.elsewhere)}.")
         typer.echo(f"Look at it with: git -C {upstream} log -p {made.branch}")

@@ -21,6 +21,12 @@ from transformer_lens_fork.layout import patches_path, read_patches
 from transformer_lens_fork.patchfile import Patch, read_patch
 from transformer_lens_fork.progress import Report, silent
 from transformer_lens_fork.trial import is_test_file, probe
+from transformer_lens_fork.upstream.formats import (
+    COMMANDS,
+    Complaints,
+    complaints,
+    missing_tools,
+)
 
 COVER_LETTER = "cover-letter.md"
 
@@ -35,6 +41,8 @@ class Submission:
         text: of the pull request, its title in the first line.
         elsewhere: files that the tag has otherwise than the sdist, none of which a patch touches.
         tests: how many tests of the patches passed there; None if they were not run.
+        tools: of upstream's formatters and type checker, those that complain of nothing more there
+            than without the patches; empty if they are not installed in the pinned releases.
     """
 
     branch: str
@@ -42,6 +50,7 @@ class Submission:
     text: str
     elsewhere: tuple[str, ...]
     tests: int | None
+    tools: tuple[str, ...]
 
 
 def submit(
@@ -51,7 +60,7 @@ def submit(
     count: int | None = None,
     onto: str | None = None,
     branch: str | None = None,
-    runs_tests: bool = True,
+    runs_gates: bool = True,
     root: Path | None = None,
     report: Report = silent,
 ) -> Submission:
@@ -66,36 +75,45 @@ def submit(
         count: how many patches, from the first on; all if None.
         onto: a revision of the clone that the branch starts from; the tag if None.
         branch: its name; else one that says what is in it.
-        runs_tests: whether the tests of the patches are run on the branch.
+        runs_gates: whether the tests of the patches, and upstream's tools, are run on the branch.
         root: the folder that holds `patches/`.
         report: is told what is under way.
 
     Raises:
         InputError: the clone, the number, the revision or the branch is not accepted.
-        VerificationError: the tag differs where it must not, a patch does not apply, a test fails.
+        VerificationError: the tag differs where it must not, a patch does not apply, a test fails
+            or a tool complains.
     """
     patches = _choose(base, count, root)
     clone = _clone(upstream, base)
-    start = _resolve(clone, base.name if onto is None else onto)
+    tag = f"refs/tags/{base.name}"
+    start = _resolve(clone, tag if onto is None else onto)
+    tools = tuple(COMMANDS) if runs_gates and not missing_tools() else ()
     name = branch or (f"{base.name}-llama3-rope-tables" if count == 1 else f"{base.name}-llama31")
     _refuse_name(clone, name)
     with tempfile.TemporaryDirectory(prefix="parity-submit-") as scratch:
         folder = Path(scratch)
         report(f"{base.name}: comparing the tag with the sdist")
         elsewhere = _compare(base, clone, patches, folder / "sdist")
-        with _worktree(clone, f"refs/tags/{base.name}", folder / base.name) as tree:
+        with _worktree(clone, start, folder / base.name) as tree:
+            report(f"{base.name}: {', '.join(tools) or 'no tools'} without the patches")
+            before = {tool: complaints(tool, folder / base.name) for tool in tools}
+            tree.run("checkout", "--quiet", "--detach", tag)
             for number, patch in enumerate(patches, 1):
                 report(f"{base.name}: patch {number} of {len(patches)}, {patch.path.name}")
                 _apply(tree, patch, folder / "patch", _committer(upstream))
             if onto is not None:
                 report(f"{base.name}: rebasing onto {onto}")
-                _rebase(tree, start, f"refs/tags/{base.name}", _committer(upstream))
-            passed = _test(base, tree, patches, root, report) if runs_tests else None
+                _rebase(tree, start, tag, _committer(upstream))
+            for tool in tools:
+                report(f"{base.name}: {tool}")
+                _refuse_more(tool, before[tool], complaints(tool, folder / base.name))
+            passed = _test(base, tree, patches, root, report) if runs_gates else None
             commit = tree.text("rev-parse", "HEAD")
     # Fails if somebody has made it meanwhile.
     clone.run("update-ref", f"refs/heads/{name}", commit, "0" * 40)
     text = _pull_request(patches) if count == 1 else _cover_letter(base, root)
-    return Submission(name, commit, text, elsewhere, passed)
+    return Submission(name, commit, text, elsewhere, passed, tools)
 
 
 def _choose(base: Base, count: int | None, root: Path | None) -> list[Patch]:
@@ -217,6 +235,11 @@ def _rebase(tree: Repository, onto: str, tag: str, committer: dict[str, str]) ->
             f"--onto: the patches conflict there, in {conflicts or error}; rebase a fork by hand "
             "and export it (CONTRIBUTING.md)."
         ) from None
+
+
+def _refuse_more(tool: str, before: Complaints, after: Complaints) -> None:
+    if more := after - before:
+        raise VerificationError(f"On the branch, {tool} complains: {next(iter(more))}.")
 
 
 def _test(

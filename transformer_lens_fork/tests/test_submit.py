@@ -1,6 +1,7 @@
 """A series becomes a branch in a clone of upstream, which is otherwise left as it was."""
 
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformer_lens_fork.history import compare_series
 from transformer_lens_fork.series import export
 from transformer_lens_fork.submit import COVER_LETTER, submit
 from transformer_lens_fork.tests import synthetic
+from transformer_lens_fork.upstream.formats import COMMANDS, missing_tools
 
 DEV = "the development line"
 
@@ -55,7 +57,7 @@ def test_the_series_becomes_a_branch(
 ) -> None:
     """On the tag, with the clone's user as committer; what is checked out stays."""
     before = git(upstream, "rev-parse", "HEAD")
-    made = submit(base, upstream, root=project, runs_tests=False)
+    made = submit(base, upstream, root=project, runs_gates=False)
     assert made.branch == "v9.9.9-llama31"
     assert made.elsewhere == ("pyproject.toml",)
     assert made.text == "# Title\n\nDear reviewer\n"
@@ -80,7 +82,7 @@ def test_the_first_patch_alone_brings_its_own_text(
     base: Base, project: Path, patches: Path, upstream: Path
 ) -> None:
     """A bug fix that needs nothing of the rest, onto the line where development goes on."""
-    made = submit(base, upstream, count=1, onto="dev", root=project, runs_tests=False)
+    made = submit(base, upstream, count=1, onto="dev", root=project, runs_gates=False)
     assert made.branch == "v9.9.9-llama3-rope-tables"
     assert made.text == f"# {synthetic.SUBJECT}\n\n{synthetic.REASON}\n"
     assert git(upstream, "log", "--format=%s", "-2", made.branch).splitlines() == [
@@ -90,6 +92,25 @@ def test_the_first_patch_alone_brings_its_own_text(
     content = git(upstream, "show", f"{made.branch}:{synthetic.ROPE}")
     assert "LINE_1 = 'later'" in content
     assert "LINE_20 = 'first'" in content
+
+
+def test_a_tool_that_complains_of_more_leaves_no_branch(
+    base: Base, project: Path, patches: Path, upstream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a checker that knows of every assignment to A; what it said before is upstream's."""
+    found = {"LINE_1": 1}
+
+    def check(_tool: str, tree: Path) -> Counter[str]:
+        source = (tree / synthetic.ROPE).read_text(encoding="utf-8")
+        return Counter(found | ({f"{synthetic.ROPE}: A": 1} if "A = 1" in source else {}))
+
+    monkeypatch.setattr("transformer_lens_fork.submit.missing_tools", list)
+    monkeypatch.setattr("transformer_lens_fork.submit.complaints", check)
+    with pytest.raises(
+        VerificationError, match=rf"^On the branch, pycln complains: {synthetic.ROPE}: A"
+    ):
+        submit(base, upstream, root=project)
+    assert git(upstream, "branch", "--format=%(refname:short)") == "dev"
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -105,7 +126,9 @@ def test_its_tests_run_there(
     synthetic.commit(fork, changed)
     export(base, project)
     if is_right:
-        assert submit(base, upstream, count=1, root=project).tests == 1
+        made = submit(base, upstream, count=1, root=project)
+        assert made.tests == 1
+        assert made.tools == (() if missing_tools() else tuple(COMMANDS))
         return
     with pytest.raises(
         VerificationError, match=r"^On the branch, tests/test_it\.py::test_it fails"
@@ -121,7 +144,7 @@ def test_a_tag_that_differs_where_a_patch_reaches_is_refused(
     """The patches were made for other lines."""
     git(upstream, "tag", "--force", base.name, "dev")
     with pytest.raises(VerificationError, match=rf"^{synthetic.ROPE} is not the same in the tag"):
-        submit(base, upstream, root=project, runs_tests=False)
+        submit(base, upstream, root=project, runs_gates=False)
 
 
 def test_a_conflict_is_named(base: Base, project: Path, letter: Path, upstream: Path) -> None:
@@ -129,7 +152,7 @@ def test_a_conflict_is_named(base: Base, project: Path, letter: Path, upstream: 
     (upstream / synthetic.ROPE).write_text(synthetic.rope((20, "OTHER = 1")), encoding="utf-8")
     git(upstream, "commit", "--quiet", "--all", "--message=another way")
     with pytest.raises(VerificationError, match=rf"conflict there, in {synthetic.ROPE}"):
-        submit(base, upstream, onto="dev", root=project, runs_tests=False)
+        submit(base, upstream, onto="dev", root=project, runs_gates=False)
     assert git(upstream, "branch", "--format=%(refname:short)") == "dev"
     assert git(upstream, "worktree", "list").count("\n") == 0
 

@@ -29,9 +29,14 @@ Complaints = Counter[str]
 """How often each is made; without line numbers, which every patch moves."""
 
 
+def missing_tools() -> list[str]:
+    """Those that are not installed in the pinned releases, in words."""
+    return unsatisfied([Requirement(pin) for pin in PINS])
+
+
 def refuse_other_tools() -> None:
     """Raises VerificationError unless the tools are installed in the pinned releases."""
-    if problems := unsatisfied([Requirement(pin) for pin in PINS]):
+    if problems := missing_tools():
         raise VerificationError(
             f"upstream's tools are missing: {', '.join(problems)}; `tox list` shows the "
             "environment that has them."
