@@ -57,8 +57,8 @@ class Upstream:
         for files in series:
             synthetic.commit(self._fork, files)
         export(self._base, self._project)
-        asked: dict[str, Any] = {"lists": False, "report": silent, "root": self._project}
-        return run.check_upstream(self._base, self.kept, each=each, **(asked | own))
+        asked: dict[str, Any] = {"lists": False, "report": silent, "root": self._project} | own
+        return run.check_upstream(self._base, self.kept, each=each, **asked)
 
 
 def test_good_series(upstream: Upstream) -> None:
