@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from transformer_lens_fork.errors import InputError, VerificationError
 from validation.execution.asked import DTYPES, Asked, each_of, one_of, resolve, split_words
+
+if TYPE_CHECKING:
+    from validation.clients.catalogue import Client
 
 _HELP = """
 Proves or refutes that a TransformerLens tree computes Llama 3.1 as Hugging Face transformers does,
@@ -457,6 +460,40 @@ def rotary(
         _rotary(asked, out, repeats)
 
 
+@app.command(short_help="Run libraries that build on TransformerLens on release and fork.")
+def clients(
+    out: Out,
+    only: Annotated[
+        str, typer.Option(help="Names of clients, such as sae-lens; all by default.")
+    ] = "",
+    tree: Annotated[str, typer.Option(help="fork, or a copy of it to put in its place.")] = "fork",
+) -> None:
+    """Exercise sae-lens, circuit-tracer, auto-circuit and upstream's demos on stock and fork.
+
+    Each in an environment of its own, built once in the user's cache on top of this one; each
+    exercise in a process of its own. All that it computes must be the same on both, bit for bit, or
+    what transformers computes. What cannot run says why.
+
+    \b
+    Example:
+      python -m validation clients --only sae-lens,auto-circuit --out results/clients
+
+    \b
+    OUT/clients.jsonl  one record an exercise; what it holds is not run again
+    OUT/clients.md     the same as tables, and what was measured
+    OUT/logs/          what the processes printed
+
+    Exit status: 0 the fork breaks no client, 1 it breaks one, 2 the input is not accepted.
+    """
+    with _failures(out):
+        from validation.clients.catalogue import choose_clients
+
+        _refuse_another_tree(tree)
+        chosen = choose_clients(split_words("--only", only) if only else ())
+        passed = _clients(out, chosen, tree)
+    raise typer.Exit(0 if passed else 1)
+
+
 @app.command(short_help="Put the results of several runs into one report.")
 def report(
     folders: Annotated[list[Path], typer.Argument(help="OUT of runs, such as of shards.")],
@@ -729,6 +766,40 @@ def _bench(
         console.step("writing the report")
         report = write_bench_report(records, out)
     print_bench(report, out)
+
+
+def _clients(out: Path, chosen: "tuple[Client, ...]", tree: str) -> bool:
+    from transformer_lens_fork.bases import get_base
+    from validation.clients.catalogue import choose_clients
+    from validation.clients.run import Trees, run_clients
+    from validation.execution.arithmetic import fix_arithmetic
+    from validation.execution.cases import Surroundings, refuse_wrong_transformers
+    from validation.models.trees import STOCK, resolve_tree
+    from validation.reporting.client_content import (
+        MARKDOWN,
+        print_clients,
+        write_client_report,
+    )
+    from validation.reporting.client_records import CLIENTS, ClientRecord
+    from validation.reporting.console import Console
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.records import RecordFile, newest
+
+    base = get_base("v3.9.0")
+    refuse_wrong_transformers(base)
+    with Console() as console:
+        refuse_unusable_folder(out, (CLIENTS, MARKDOWN))
+        file = RecordFile(out / CLIENTS, ClientRecord, "record of clients")
+        if file.recovered:
+            console.note(file.recovered)
+        fix_arithmetic(1, 0)
+        stock, fork = (resolve_tree(spec, base, console.step) for spec in (STOCK, tree))
+        run_clients(chosen, Trees(stock, fork, Surroundings.of("cpu")), file, console)
+    order = [client.name for client in choose_clients(())]
+    records = sorted(newest(file.records), key=lambda record: order.index(record.client))
+    report = write_client_report(records, out)
+    print_clients(report, out)
+    return not report.broken
 
 
 def _refuse_another_tree(tree: str) -> None:

@@ -109,7 +109,7 @@ def load_subject(job: SubjectJob) -> Subject:
             such attention.
         RuntimeError: there is no `transformer_lens` in the tree.
     """
-    _import_from(job.tree)
+    import_from(job.tree)
     dtype = getattr(torch, job.dtype)
     options = _attention_options(job)
     if job.streams_layers:
@@ -126,7 +126,7 @@ def load_subject(job: SubjectJob) -> Subject:
     return Subject(model.eval(), (*notes, *_lacking(dropped)))
 
 
-def _import_from(tree: Path) -> None:
+def import_from(tree: Path) -> None:
     """Imports `transformer_lens` from `tree`, and nothing else that lies beside it."""
     spec = PathFinder.find_spec("transformer_lens", [str(tree)])
     if spec is None or spec.loader is None:
@@ -169,7 +169,7 @@ def _load_by_itself(
         return None, f"raised {_first_line(error, job)}"
     if job.n_devices > 1:
         place_modules(model)
-    wanted = _configuration(job)
+    wanted = llama_configuration(job.checkpoint, job.n_ctx)
     different = [
         f"{name} {getattr(model.cfg, name, None)}, not {value}"
         for name, value in wanted.items()
@@ -181,26 +181,26 @@ def _load_by_itself(
     return model, None
 
 
-def _configuration(job: SubjectJob) -> dict[str, Any]:
-    """The checkpoint's configuration in TransformerLens' terms."""
+def llama_configuration(checkpoint: Path, n_ctx: int | None) -> dict[str, Any]:
+    """The checkpoint's configuration in TransformerLens' terms, with its own context if None."""
     from transformers import AutoConfig
 
     from validation.models.checkpoints import read_rope
 
-    config = AutoConfig.from_pretrained(job.checkpoint, local_files_only=True)
-    rope = read_rope(str(job.checkpoint), config)
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    rope = read_rope(str(checkpoint), config)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     is_grouped = config.num_key_value_heads != config.num_attention_heads
     return {
         "original_architecture": "LlamaForCausalLM",
-        "model_name": job.checkpoint.name,
+        "model_name": checkpoint.name,
         "d_model": config.hidden_size,
         "d_head": head_dim,
         "n_heads": config.num_attention_heads,
         "n_key_value_heads": config.num_key_value_heads if is_grouped else None,
         "d_mlp": config.intermediate_size,
         "n_layers": config.num_hidden_layers,
-        "n_ctx": job.n_ctx or config.max_position_embeddings,
+        "n_ctx": n_ctx or config.max_position_embeddings,
         "d_vocab": config.vocab_size,
         "eps": config.rms_norm_eps,
         "act_fn": config.hidden_act,
@@ -273,7 +273,7 @@ def _given_configuration(
     from transformer_lens import HookedTransformerConfig
 
     known = {field.name for field in fields(HookedTransformerConfig)}
-    wanted = _configuration(job)
+    wanted = llama_configuration(job.checkpoint, job.n_ctx)
     cfg = HookedTransformerConfig(
         **{name: value for name, value in wanted.items() if name in known},
         **options,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from validation.models.subject import _import_from
+from validation.models.subject import import_from
 from validation.tests.properties.pair import Pair, save_pair
 
 
@@ -18,7 +18,7 @@ def tree(fork: Path) -> Path:
     if "transformer_lens" not in sys.modules:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # upstream's, on import
-            _import_from(fork)
+            import_from(fork)
     logging.getLogger().setLevel(logging.ERROR)
     origin = sys.modules["transformer_lens"].__file__
     assert origin is not None
