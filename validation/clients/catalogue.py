@@ -11,8 +11,8 @@ class Exercise:
 
     Attributes:
         name: short, for the command line's output and reports.
-        module: of `validation.clients`.
-        function: in it; called with what takes down what is seen, and an empty folder.
+        module: where its function is.
+        function: its name; called with what takes down what is seen, and an empty folder.
         shows: what it is about, in a sentence.
         not_on_stock: why the release is not asked; empty if it is.
     """
@@ -46,6 +46,8 @@ class Client:
     also: tuple[str, ...] = ()
 
 
+_HERE = "validation.clients"
+
 _EAGER_16K = "it has eager attention only, whose scores of 16k tokens and 9 heads take 9.7 GB"
 
 CLIENTS = (
@@ -56,19 +58,19 @@ CLIENTS = (
         (
             Exercise(
                 "GPT-2",
-                "sae_lens_api",
+                f"{_HERE}.sae_lens_api",
                 "exercise_gpt2",
                 "SAEs at four hooks, top-k, a transcoder, error terms, an intervention, gradients",
             ),
             Exercise(
                 "Llama 3.1",
-                "sae_lens_api",
+                f"{_HERE}.sae_lens_api",
                 "exercise_llama",
                 "logits, features and the SAE's output, beside transformers'",
             ),
             Exercise(
                 "16k tokens",
-                "sae_lens_16k",
+                f"{_HERE}.sae_lens_16k",
                 "exercise",
                 "SmolLM2 with Llama 3.1's scaling, 2 layers, 16,384 tokens in one forward",
                 _EAGER_16K,
@@ -81,17 +83,17 @@ CLIENTS = (
         "circuit-tracer",
         ("circuit-tracer==0.5.0",),
         (
-            Exercise("as it is", "circuit_tracer_api", "exercise_import", "its import"),
+            Exercise("as it is", f"{_HERE}.circuit_tracer_api", "exercise_import", "its import"),
             Exercise(
                 "GPT-2",
-                "circuit_tracer_api",
+                f"{_HERE}.circuit_tracer_api",
                 "exercise_gpt2",
                 "with a name of huggingface_hub put back: a replacement model, its activations, an "
                 "attribution graph, interventions",
             ),
             Exercise(
                 "Llama 3.1",
-                "circuit_tracer_api",
+                f"{_HERE}.circuit_tracer_api",
                 "exercise_llama",
                 "activations and logits of a replacement model, beside transformers'",
             ),
@@ -104,10 +106,10 @@ CLIENTS = (
         "auto-circuit",
         ("auto-circuit==1.0.1",),
         (
-            Exercise("as it is", "auto_circuit_api", "exercise_import", "its import"),
+            Exercise("as it is", f"{_HERE}.auto_circuit_api", "exercise_import", "its import"),
             Exercise(
                 "GPT-2",
-                "auto_circuit_api",
+                f"{_HERE}.auto_circuit_api",
                 "exercise_gpt2",
                 "with two names of release 2 put back: edges, attribution, circuits, ablations",
             ),
@@ -121,19 +123,19 @@ CLIENTS = (
         (
             Exercise(
                 "direct_path_patching_ioi",
-                "demos",
+                f"{_HERE}.demos",
                 "exercise_path_patching",
                 "every cell, headless, GPT-2 with random weights",
             ),
             Exercise(
                 "Main_Demo",
-                "demos",
+                f"{_HERE}.demos",
                 "exercise_main",
                 "every cell, headless, GPT-2 with random weights",
             ),
             Exercise(
                 "No_Position_Experiment",
-                "demos",
+                f"{_HERE}.demos",
                 "exercise_no_position",
                 "every cell, headless, 40 steps of training instead of 4,000",
             ),

@@ -66,6 +66,5 @@ def digest(found: Any) -> str:
         return hashlib.sha256(found.encode()).hexdigest()
     tensor = found.detach().contiguous().cpu()
     head = json.dumps([str(tensor.dtype), list(tensor.shape)])
-    # -0.0 and 0.0 are the same value: adding 0.0 makes them the same bits.
-    whole = (tensor + 0).numpy().tobytes() if tensor.is_floating_point() else tensor.numpy()
-    return hashlib.sha256(head.encode() + bytes(whole)).hexdigest()
+    # -0.0 and 0.0 are the same value: adding 0 makes them the same bits.
+    return hashlib.sha256(head.encode() + (tensor + 0).numpy().tobytes()).hexdigest()

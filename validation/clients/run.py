@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 from transformer_lens_fork.bases import REPOSITORY
-from validation.clients.catalogue import Client, Exercise
+from validation.clients.catalogue import CLIENTS, Client, Exercise
 from validation.clients.environments import (
     Environment,
     NotInstallable,
@@ -34,6 +34,9 @@ from validation.reporting.client_records import (
 from validation.reporting.console import Console
 from validation.reporting.outputs import LOGS
 from validation.reporting.records import RecordFile, newest
+
+_NO_PART = frozenset({"catalogue.py", "environments.py", "judging.py", "run.py"})
+"""Of what an exercise computes: a change there runs nothing again."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,10 @@ def _provenance(
     note = environment.note if environment else ""
     package = REPOSITORY / "validation"
     folders = (package / "clients", package / "models")
-    code = files_sha256(package, [path for folder in folders for path in folder.glob("*.py")])
+    files = [path for folder in folders for path in folder.glob("*.py")]
+    others = {f"{other.module.rpartition('.')[2]}.py" for other in _exercises_but_of(client)}
+    left_out = _NO_PART | others
+    code = files_sha256(package, [path for path in files if path.name not in left_out])
     recorded = trees.surroundings.recorded()
     del recorded["harness_sha256"]
     what = [client.requirements, asdict(exercise), sources, packages, note, code]
@@ -164,3 +170,7 @@ def _provenance(
         series_sha256=trees.fork.series_sha256,
         note=note,
     )
+
+
+def _exercises_but_of(client: Client) -> list[Exercise]:
+    return [each for other in CLIENTS if other.name != client.name for each in other.exercises]

@@ -18,7 +18,7 @@ def main(tree: str, module: str, function: str, seen_file: str, folder: str) -> 
 
     seen = Seen(Path(seen_file))
     try:
-        getattr(import_module(f"validation.clients.{module}"), function)(seen, Path(folder))
+        getattr(import_module(module), function)(seen, Path(folder))
     finally:
         seen.close()
 
