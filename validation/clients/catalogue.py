@@ -76,7 +76,7 @@ CLIENTS = (
                 _EAGER_16K,
             ),
         ),
-        "not published: no sdist of it on PyPI has them",
+        "not published: the sdists of 5.11.0, 6.50.0 and 6.54.12 on PyPI have none",
     ),
     Client(
         "circuit-tracer",
@@ -98,7 +98,7 @@ CLIENTS = (
                 "activations and logits of a replacement model, beside transformers'",
             ),
         ),
-        "not published: PyPI has a wheel without them",
+        "not published: its sdist on PyPI has none",
         also=("nnsight>=0.6.0",),
     ),
     Client(
@@ -114,7 +114,7 @@ CLIENTS = (
                 "with two names of release 2 put back: edges, attribution, circuits, ablations",
             ),
         ),
-        "not published: PyPI has a wheel without them",
+        "not published: its sdist on PyPI has none",
     ),
     Client(
         "demos",

@@ -108,7 +108,9 @@ def _make_gpt2(folder: Path) -> None:
 
     # Heads of 16 dimensions: scores divided by 4 have the bits of scores multiplied by 1/4.
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=49152, n_embd=192, n_layer=12, n_head=12))
+    sizes = {"vocab_size": 49152, "n_embd": 192, "n_layer": 12, "n_head": 12}
+    # `n_ctx` is in GPT-2's own file, and the release reads it there.
+    model = GPT2LMHeadModel(GPT2Config(**sizes, n_ctx=1024))
     tokenizer = resolve_checkpoint("smollm2", print).path
     for name in _NAMES:
         model.save_pretrained(folder / name)

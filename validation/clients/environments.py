@@ -85,7 +85,7 @@ def _build(client: Client, folder: Path, kept: list[str]) -> str:
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     own = Path(_run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))
     (own / "beneath.pth").write_text("".join(f"{path}\n" for path in sorted(paths)))
-    install = [str(python), "-m", "pip", "install", "--quiet"]
+    install = [str(python), "-m", "pip", "install"]
     try:
         _run([*install, *client.requirements, *kept])
     except NotInstallable as refusal:

@@ -22,7 +22,9 @@ def judge_client(stock: Attempt, fork: Attempt) -> tuple[Outcome, str]:
         if unlike:
             return Outcome.DIFFERS, f"{unlike} values are not transformers'"
         return Outcome.FORK_ONLY, stock.reason
-    return _compare(_values(stock), _values(fork))
+    outcome, reason = _compare(_values(stock), _values(fork))
+    also = (f"; {seen.figure}: {seen.value:g}" for seen in _figures(fork) if seen.at_most is None)
+    return outcome, "".join((reason, *also))
 
 
 def _compare(stock: list[Value], fork: list[Value]) -> tuple[Outcome, str]:

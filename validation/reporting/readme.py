@@ -16,6 +16,8 @@ from validation.reporting.alarm_content import tabulate_dtypes
 from validation.reporting.alarm_records import ALARMS, AlarmRecord
 from validation.reporting.bench_content import BenchReport, compose_bench
 from validation.reporting.bench_records import BENCH, BenchRecord
+from validation.reporting.client_content import tabulate_clients
+from validation.reporting.client_records import CLIENTS, ClientRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
 from validation.reporting.records import Record
@@ -139,6 +141,11 @@ def _alarm_table(folder: Path) -> str:
     return _markdown(tabulate_dtypes(_records(folder / ALARMS, AlarmRecord)))
 
 
+def _client_table(folder: Path) -> str:
+    """What came of every client on the release and on the fork."""
+    return _markdown(tabulate_clients(_records(folder / CLIENTS, ClientRecord)))
+
+
 def _fused_bench_tables(folder: Path) -> str:
     """Time and memory of a forward, fused, and how both grow with the context."""
     report = _forwards(folder, PAIRS[0])
@@ -205,6 +212,7 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "v3.9.0-smollm2-ladder": _identity_table,
     "v3.9.0-smollm2-sdpa": _fused_table,
     "alarms": _alarm_table,
+    "clients": _client_table,
     "faults": _kill_table,
     "faults-sdpa": _kill_table,
     "bench": _fused_bench_tables,
