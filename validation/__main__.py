@@ -494,6 +494,50 @@ def clients(
     raise typer.Exit(0 if passed else 1)
 
 
+@app.command(short_help="Judge every release on PyPI.")
+def audit(
+    out: Out,
+    checkpoint: Checkpoint = "smollm2",
+    layers: Layers = None,
+    contexts: Contexts = "256,1k,2k,4k",
+    releases: Annotated[
+        str | None,
+        typer.Option(
+            help="Releases and ranges, comma-separated: 2.9.0,3.0.0:3.9.0; else all from 2.7.0."
+        ),
+    ] = None,
+    memory: Memory = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+) -> None:
+    """Run each release of TransformerLens from PyPI, and judge it by the same harness.
+
+    Each release has a virtual environment of its own, built by pip at the first time, with a
+    transformers that it runs with (validation/audit/releases.toml); the reference is the harness'
+    transformers, one for all. Up to 3.9 `HookedTransformer` runs the checkpoint with what the
+    release has for Llama 3.1 by name; from 4.0 on `TransformerBridge` does, with eager attention
+    and with sdpa. float32 on CPU. Stopped runs go on where they were; a release that cannot be
+    installed, or cannot run, says why.
+
+    \b
+    Example:
+      python -m validation audit --layers 2 --releases 2.8.0,2.15.0:3.1.0,4.3.0 --out results/audit
+
+    Exit status: 0 it has been measured, 1 the process of a release died, 2 the input is not
+    accepted.
+
+    \b
+    OUT/audit.jsonl   one record a release and attention
+    OUT/audit.md, OUT/audit.png   what people read
+    OUT/logs/         what the processes printed
+    """
+    with _failures(out):
+        own = {"subjects": "stock", "dtype": "float32", "device": "cpu", "attention": "eager"}
+        asked = Asked.checked(locals(), base="v3.9.0", **own)
+        passed = _audit(asked, out, releases)
+    raise typer.Exit(0 if passed else 1)
+
+
 @app.command(short_help="Put the results of several runs into one report.")
 def report(
     folders: Annotated[list[Path], typer.Argument(help="OUT of runs, such as of shards.")],
@@ -800,6 +844,30 @@ def _clients(out: Path, chosen: "tuple[Client, ...]", tree: str) -> bool:
     report = write_client_report(records, out)
     print_clients(report, out)
     return not report.broken
+
+
+def _audit(asked: Asked, out: Path, releases: str | None) -> bool:
+    from validation.audit.records import AUDIT, AuditRecord, Ending, latest, measured_alike
+    from validation.audit.releases import choose_releases
+    from validation.audit.report import MARKDOWN, PLOT, print_audit, write_audit_report
+    from validation.audit.run import audited, run_audit
+    from validation.reporting.console import Console
+    from validation.reporting.outputs import refuse_unusable_folder
+    from validation.reporting.records import RecordFile
+
+    with Console() as console:
+        refuse_unusable_folder(out, (AUDIT, MARKDOWN, PLOT))
+        subjects = audited(choose_releases(releases))
+        file = RecordFile(out / AUDIT, AuditRecord, "record of a release")
+        if file.recovered:
+            console.note(file.recovered)
+        records = run_audit(resolve(asked, console.step), subjects, file, console)
+        console.step("writing the report")
+        # What earlier runs measured of other releases belongs on the same page.
+        beside = measured_alike(file.records, records[0])
+        report = write_audit_report(latest([*beside, *records]), out)
+    print_audit(report, out)
+    return all(record.ending != Ending.DIED.name for record in records)
 
 
 def _refuse_another_tree(tree: str) -> None:

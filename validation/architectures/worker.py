@@ -25,7 +25,7 @@ from validation.architectures.tiny import build_reference, random_tokens
 from validation.execution.accidents import exhausted
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.events import Reporter
-from validation.models.subject import _import_from
+from validation.models.subject import import_from
 
 TENSORS = "observed.safetensors"
 OBSERVED = "observed.json"
@@ -48,7 +48,7 @@ def main(tree: str) -> None:
     """Imports `tree` and works until its standard input ends."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    _import_from(Path(tree))
+    import_from(Path(tree))
     with Reporter.from_environment() as reporter:
         for line in sys.stdin:
             fix_arithmetic(THREADS, 0)

@@ -81,11 +81,13 @@ def _probe_rope(model: Any, reference: ProbeFiles, files: ProbeFiles, may_rebuil
         with ObservedAngles(head_dim) as observed:
             rotated = _rotate(first, reference, trouble)
             if len(first.rotary_cos) < positions and may_rebuild:
-                first.rotary_sin, first.rotary_cos = _rebuild(first, positions)
+                first.rotary_sin, first.rotary_cos = rebuild_tables(first, positions)
                 trouble.clear()
                 rotated = _rotate(first, reference, trouble)
             elif observed.sin is None or len(observed.sin) < positions:
-                _attempt(trouble, "rebuilding the tables", partial(_rebuild, first, positions))
+                _attempt(
+                    trouble, "rebuilding the tables", partial(rebuild_tables, first, positions)
+                )
         tables = {"cos": first.rotary_cos[:positions], "sin": first.rotary_sin[:positions]}
         angles = _angles(observed, positions)
         files.write(ROPE, tables | angles, trouble="; ".join(trouble))
@@ -106,7 +108,7 @@ def _probe_parameter_sets(attention: Any, files: ProbeFiles) -> None:
     for name, rope in parameter_sets(attention.cfg.d_head).items():
         with _configured(attention.cfg, rope):
             what = f"computing the tables at {name} parameters"
-            built = _attempt(trouble, what, partial(_rebuild, attention, SET_POSITIONS))
+            built = _attempt(trouble, what, partial(rebuild_tables, attention, SET_POSITIONS))
         if built is not None:
             tables |= {f"{name}/sin": built[0], f"{name}/cos": built[1]}
     files.write(PARAMETER_SETS, tables, trouble="; ".join(trouble))
@@ -173,7 +175,7 @@ def _at(attention: Any, x: Tensor, start: int, stop: int) -> _Vectors:
     return rotated[0, :, 0]
 
 
-def _rebuild(attention: Any, positions: int) -> tuple[Tensor, Tensor]:
+def rebuild_tables(attention: Any, positions: int) -> tuple[Tensor, Tensor]:
     """Sine and cosine, as the tree computes them for this layer."""
     compute, cfg = attention.calculate_sin_cos_rotary, attention.cfg
     base = attention._rotary_base() if hasattr(attention, "_rotary_base") else cfg.rotary_base

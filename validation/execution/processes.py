@@ -56,13 +56,18 @@ class WorkerDied(Exception):
 
 
 def run_worker(
-    job: ReferenceJob | SubjectJob, log: Path
+    job: ReferenceJob | SubjectJob,
+    log: Path,
+    python: Path | None = None,
+    module: str = "validation.execution.worker",
 ) -> Iterator[Progress | Measured | Refused]:
     """Runs `job` in a process of its own.
 
     Args:
         job: what to run.
         log: file that receives what the worker and its libraries print.
+        python: the interpreter; this one if None.
+        module: what runs the job.
 
     Yields:
         The worker's events as they come.
@@ -83,7 +88,7 @@ def run_worker(
         try:
             process = subprocess.Popen(
                 # -P: a `validation` or `torch` in the current directory must not stand in for ours.
-                [sys.executable, "-P", "-m", "validation.execution.worker", str(job_file)],
+                [str(python or sys.executable), "-P", "-m", module, str(job_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

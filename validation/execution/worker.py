@@ -4,9 +4,10 @@ It loads one model, runs the job's contexts, and tells the parent how each went.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from validation.execution.events import Reporter
 from validation.execution.floors import linear, measure_floors
 from validation.execution.jobs import (
     Exhausted,
+    Forward,
     Job,
     Measured,
     Progress,
@@ -35,7 +37,10 @@ from validation.execution.jobs import (
 )
 from validation.execution.memory import Heap, return_freed_memory
 from validation.execution.meter import Meter, Stopwatch
-from validation.judgement.metrics import Stream, stream_metrics
+from validation.judgement.metrics import Head, Stream, stream_metrics
+
+if TYPE_CHECKING:
+    from validation.models.subject import Subject
 
 _PREFIX = 32
 """Tokens on which a subject's whole forward is compared with its measured parts."""
@@ -45,16 +50,22 @@ def main(job_file: str) -> None:
     """Runs the job in `job_file`."""
     job = read_job(job_file)
     fix_arithmetic(job.threads, job.seed)
-    with Reporter.from_environment() as reporter:
-        try:
-            if isinstance(job, ReferenceJob):
-                _run_reference(job, reporter)
-            else:
-                _run_subject(job, reporter)
-        except Exception as error:
-            if missing := exhausted(error):
-                reporter.send(Exhausted(resource=missing, reason=what_ran_out(error)))
-            raise
+    with Reporter.from_environment() as reporter, telling_exhaustion(reporter):
+        if isinstance(job, ReferenceJob):
+            _run_reference(job, reporter)
+        else:
+            _run_subject(job, reporter)
+
+
+@contextmanager
+def telling_exhaustion(reporter: Reporter) -> Iterator[None]:
+    """Tells the parent if the machine ran out of something, and raises it on."""
+    try:
+        yield
+    except Exception as error:
+        if missing := exhausted(error):
+            reporter.send(Exhausted(resource=missing, reason=what_ran_out(error)))
+        raise
 
 
 def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
@@ -111,17 +122,46 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
             subject = load_subject(job)
             # The tree's import may have changed them.
             fix_arithmetic(job.threads, job.seed)
-            shortest = min(forward.context for forward in job.forwards) if job.forwards else _PREFIX
-            subject.refuse_another_forward(load_tokens(job, min(shortest, _PREFIX)))
+            refuse_another_forward(subject, job)
     except SubjectRefused as refusal:
         reporter.send(Refused(reason=str(refusal)))
         return
-    head = linear(load_file(head_path(job.scratch))["weight"].to(job.device))
     if job.probe_tokens:
         from validation.execution.probe_subject import probe_subject
 
-        probe_subject(subject, load_tokens(job, job.probe_tokens), head, job)
-    for forward in job.forwards:
+        probe_subject(subject, load_tokens(job, job.probe_tokens), load_head(job), job)
+    compare_forwards(subject, job.forwards, job, reporter, loading)
+
+
+def refuse_another_forward(subject: "Subject", job: SubjectJob) -> None:
+    """Raises SubjectRefused unless what is measured is the model's own forward."""
+    shortest = min((forward.context for forward in job.forwards), default=_PREFIX)
+    subject.refuse_another_forward(load_tokens(job, min(shortest, _PREFIX)))
+
+
+def load_head(job: Job) -> Head:
+    """The reference's unembedding, on the job's device."""
+    return linear(load_file(head_path(job.scratch))["weight"].to(job.device))
+
+
+def compare_forwards(
+    subject: "Subject",
+    forwards: Sequence[Forward],
+    job: SubjectJob,
+    reporter: Reporter,
+    loading: Stopwatch,
+) -> None:
+    """Runs contexts, writes how each differs from the reference, and tells the parent.
+
+    Args:
+        subject: the loaded model.
+        forwards: the contexts.
+        job: what the worker runs.
+        reporter: told of each.
+        loading: what loading took.
+    """
+    head = load_head(job)
+    for forward in forwards:
         context = forward.context
         on_layer = _layers_to(reporter, str(context))
         watch = Stopwatch(job.device)

@@ -4,6 +4,7 @@ Imported only in a worker, which imports one tree in its life.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
@@ -19,6 +20,7 @@ from validation.execution.accidents import exhausted
 from validation.execution.jobs import SubjectJob
 from validation.judgement.metrics import Head
 from validation.models.reference import EAGER, OnLayer, load_reference, reporting_layers
+from validation.models.rope_parameters import Llama3Rope
 from validation.models.streamed_subject import streamed_subject
 from validation.models.trees import ATTENTION_FIELD
 
@@ -111,7 +113,7 @@ def load_subject(job: SubjectJob) -> Subject:
     """
     import_from(job.tree)
     dtype = getattr(torch, job.dtype)
-    options = _attention_options(job)
+    options = attention_options(job)
     if job.streams_layers:
         model, said = _stream_layers(job, dtype, options)
         return Subject(model.eval(), said)
@@ -121,9 +123,9 @@ def load_subject(job: SubjectJob) -> Subject:
     if job.loads_itself:
         raise SubjectRefused(f"from_pretrained_no_processing {trouble}")
     del model
-    model, dropped = _load_explicitly(job, dtype, options)
+    model, dropped = load_explicitly(job, dtype, options)
     notes = [f"given the configuration explicitly: from_pretrained_no_processing {trouble}"]
-    return Subject(model.eval(), (*notes, *_lacking(dropped)))
+    return Subject(model.eval(), (*notes, *lacking(dropped)))
 
 
 def import_from(tree: Path) -> None:
@@ -136,7 +138,7 @@ def import_from(tree: Path) -> None:
     spec.loader.exec_module(module)
 
 
-def _attention_options(job: SubjectJob) -> dict[str, str]:
+def attention_options(job: SubjectJob) -> dict[str, str]:
     """What the configuration is told about attention, by trees that can be told."""
     from transformer_lens import HookedTransformerConfig
 
@@ -166,7 +168,7 @@ def _load_by_itself(
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
             raise
-        return None, f"raised {_first_line(error, job)}"
+        return None, f"raised {first_line(error, job)}"
     if job.n_devices > 1:
         place_modules(model)
     wanted = llama_configuration(job.checkpoint, job.n_ctx)
@@ -210,24 +212,47 @@ def llama_configuration(checkpoint: Path, n_ctx: int | None) -> dict[str, Any]:
         "positional_embedding_type": "rotary",
         "rotary_adjacent_pairs": False,
         "rotary_dim": head_dim,
+        **rope_fields(rope),
+        "init_weights": False,
+    }
+
+
+def rope_fields(rope: Llama3Rope) -> dict[str, Any]:
+    """What TransformerLens' configuration says of a position encoding."""
+    return {
         "rotary_base": rope.theta,
         "use_NTK_by_parts_rope": True,
         "NTK_by_parts_low_freq_factor": rope.low_freq_factor,
         "NTK_by_parts_high_freq_factor": rope.high_freq_factor,
         "NTK_by_parts_factor": rope.factor,
         "NTK_original_ctx_len": rope.original_positions,
-        "init_weights": False,
     }
 
 
-def _load_explicitly(
-    job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
+def load_explicitly(
+    job: SubjectJob,
+    dtype: torch.dtype,
+    options: dict[str, str],
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[Any, list[str]]:
-    """The model, and the fields of the configuration that the tree does not know."""
+    """Has the tree convert the weights for a configuration that it is given.
+
+    Args:
+        job: which checkpoint.
+        dtype: of the weights.
+        options: fields that are not the checkpoint's.
+        changes: fields of the checkpoint's configuration that are given otherwise.
+
+    Returns:
+        The model, and the fields of the configuration that the tree does not know.
+
+    Raises:
+        SubjectRefused: the tree cannot.
+    """
     from transformer_lens import HookedTransformer
     from transformer_lens.pretrained.weight_conversions import convert_llama_weights
 
-    cfg, dropped = _given_configuration(job, dtype, options)
+    cfg, dropped = _given_configuration(job, dtype, options, changes)
     reference = _as_transformers(job)
     try:
         model = HookedTransformer(cfg)
@@ -241,7 +266,7 @@ def _load_explicitly(
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
             raise
-        message = f"given the configuration explicitly, it raised {_first_line(error, job)}"
+        message = f"given the configuration explicitly, it raised {first_line(error, job)}"
         raise SubjectRefused(message) from error
     if job.n_devices > 1:
         place_modules(model)
@@ -267,13 +292,16 @@ def place_modules(model: Any) -> None:
 
 
 def _given_configuration(
-    job: SubjectJob, dtype: torch.dtype, options: dict[str, str]
+    job: SubjectJob,
+    dtype: torch.dtype,
+    options: dict[str, str],
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[Any, list[str]]:
     """The checkpoint's as the tree's own class, and the fields that it does not know."""
     from transformer_lens import HookedTransformerConfig
 
     known = {field.name for field in fields(HookedTransformerConfig)}
-    wanted = llama_configuration(job.checkpoint, job.n_ctx)
+    wanted = llama_configuration(job.checkpoint, job.n_ctx) | dict(changes or {})
     cfg = HookedTransformerConfig(
         **{name: value for name, value in wanted.items() if name in known},
         **options,
@@ -294,7 +322,7 @@ def _stream_layers(
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
             raise
-        message = f"asked to stream its layers, it raised {_first_line(error, job)}"
+        message = f"asked to stream its layers, it raised {first_line(error, job)}"
         raise SubjectRefused(message) from error
 
 
@@ -310,11 +338,12 @@ def _own_configuration(
         )
         return cfg, ("the configuration is its own",)
     cfg, dropped = _given_configuration(job, dtype, options)
-    notes = ["given the configuration explicitly", *_lacking(dropped)]
+    notes = ["given the configuration explicitly", *lacking(dropped)]
     return cfg, tuple(notes)
 
 
-def _lacking(dropped: list[str]) -> list[str]:
+def lacking(dropped: list[str]) -> list[str]:
+    """A note on fields that a tree's configuration does not know, if there are any."""
     return [f"this tree's configuration has no {', '.join(dropped)}"] if dropped else []
 
 
@@ -325,7 +354,8 @@ def _as_transformers(job: SubjectJob) -> Any:
     return load_reference(job.checkpoint, getattr(torch, job.dtype), device, job.weights_seed)
 
 
-def _first_line(error: Exception, job: SubjectJob) -> str:
+def first_line(error: Exception, job: SubjectJob) -> str:
+    """What a foreign tree raised, for a result."""
     line = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
     # Results are published: where the checkpoint lay on this machine says nothing. Shortened:
     # TransformerLens lists every model it knows.

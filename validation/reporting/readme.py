@@ -10,6 +10,8 @@ from transformer_lens_fork.errors import InputError
 from transformer_lens_fork.submit import COVER_LETTER
 from validation.architectures.records import ARCHITECTURES, ArchitectureRecord
 from validation.architectures.report import tabulate_briefly
+from validation.audit.records import AUDIT, AuditRecord, latest
+from validation.audit.report import tabulate_verdicts
 from validation.execution.bench_grid import PAIRS
 from validation.models.trees import FORK, STOCK
 from validation.reporting.alarm_content import tabulate_dtypes
@@ -179,6 +181,11 @@ def _architecture_table(folder: Path) -> str:
     return _markdown(tabulate_briefly(_records(folder / ARCHITECTURES, ArchitectureRecord)))
 
 
+def _audit_table(folder: Path) -> str:
+    """Verdicts on every release, those alike in one row."""
+    return _markdown(tabulate_verdicts(latest(_records(folder / AUDIT, AuditRecord))))
+
+
 def _planned_table(_: Path) -> str:
     """Of no evidence: what the plan says of every size."""
     from validation.gpu_parity.planned import tabulate_planned
@@ -217,6 +224,7 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "faults-sdpa": _kill_table,
     "bench": _fused_bench_tables,
     "bench-eager": _eager_bench_table,
+    "audit": _audit_table,
     "planned": _planned_table,
     "tiny-kept": _size_table,
     "pins-v3.9.0": _pins,

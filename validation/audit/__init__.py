@@ -1,0 +1,1 @@
+"""Every release of TransformerLens, judged by the same harness on the same checkpoint."""
