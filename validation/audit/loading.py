@@ -4,6 +4,7 @@ Imported only in a worker, which imports one release in its life.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -113,7 +114,7 @@ def load_bridge(job: AuditJob) -> Bridged:
     if job.attention != EAGER:  # eager is what users get
         options["hf_config_overrides"] = {"attn_implementation": job.attention}
     if not (job.checkpoint / "tokenizer.json").exists():
-        options["tokenizer"] = _some_tokenizer()
+        options["tokenizer"] = _some_tokenizer(job.scratch / "tokenizer")
     model = boot(job, **options)
     attention = model.original_model.config._attn_implementation
     if attention != job.attention:
@@ -138,11 +139,16 @@ def boot(job: AuditJob, **options: Any) -> Any:
         raise SubjectRefused(f"boot_transformers raised {first_line(error, job)}") from error
 
 
-def _some_tokenizer() -> Any:
-    """Of one word: a bridge is not booted without any, and is given ids of tokens here."""
+def _some_tokenizer(folder: Path) -> Any:
+    """Of one word: a bridge is not booted without any, and is given ids of tokens here.
+
+    Args:
+        folder: where it is written: releases read a tokenizer again from where it came from.
+    """
     from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     words = Tokenizer(models.WordLevel({"<s>": 0}, unk_token="<s>"))
     special = dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<s>")
-    return PreTrainedTokenizerFast(tokenizer_object=words, **special)
+    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)

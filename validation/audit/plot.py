@@ -1,12 +1,12 @@
 """Draws the error of every release against the floor, by context."""
 
-from math import log10
+from math import ceil, floor, log10
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import NullLocator
 
 from validation.audit.records import AuditRecord, Ending
 from validation.reporting.wording import tokens
@@ -101,13 +101,10 @@ def _label_axes(axes: Axes, records: list[AuditRecord]) -> None:
     low, high = _limits(records)
     axes.set(yscale="log", xlim=(-0.7, len(records) - 0.3), ylim=(low, high))
     axes.set_xticks(range(len(records)), [record.name for record in records], rotation=90)
-    foot = low * (high / low) ** _STRIP
-    axes.yaxis.set_major_locator(LogLocator(numticks=12))
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda tick, _: f"$10^{{{round(log10(tick))}}}$" if tick >= foot else "")
-    )
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(which="minor", left=False)
+    # None in the strip below the smallest error.
+    powers = range(ceil(log10(low * (high / low) ** _STRIP)), floor(log10(high)) + 1)
+    axes.set_yticks([10.0**power for power in powers], [f"$10^{{{p}}}$" for p in powers])
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", length=0, pad=2, colors=_INK)
     axes.tick_params(axis="y", colors=_INK)
     axes.grid(axis="y", color="#dddddd", lw=0.6)

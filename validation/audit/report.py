@@ -169,7 +169,7 @@ def _tabulate_notes(records: list[AuditRecord]) -> Table:
     for notes, group in groupby(noted, key=lambda pair: pair[1]):
         rows.append(Row((_run([record.name for record, _ in group]), notes)))
     return Table(
-        "How they were loaded", (Column("release", "text"), Column("", "text")), tuple(rows)
+        "How they were loaded", (Column("release", "text"), Column("how", "text")), tuple(rows)
     )
 
 

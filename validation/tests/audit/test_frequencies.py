@@ -22,9 +22,9 @@ PLAIN = 1 / 500_000 ** (torch.arange(0, 128, 2) / 128)
     [
         (RIGHT, 0, 1.0),
         (1 / (1 / RIGHT), 0, 1.0),
-        (SHORT, 13, 8.0),
+        (SHORT, 13, 7.2129),
         (PLAIN, 35, 8.0),
-        (1 / 10_000 ** (torch.arange(0, 128, 2) / 128), 63, 323.0),
+        (1 / 10_000 ** (torch.arange(0, 128, 2) / 128), 63, 8 * 50 ** (63 / 64)),
     ],
 )
 def test_wrong_frequencies_are_counted(
