@@ -91,12 +91,8 @@ def tabulate_verdicts(records: list[AuditRecord]) -> Table:
     merged = []
     for cells, group in groupby(named, key=lambda pair: pair[1]):
         names = [record.name for record, _ in group]
-        merged.append(Row((_run(names), *cells), is_failure=None))
+        merged.append(Row((", ".join(names), *cells)))
     return Table("Every release", columns, tuple(merged))
-
-
-def _run(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def _verdict_cells(record: AuditRecord, contexts: list[int]) -> tuple[str, ...]:
@@ -167,7 +163,7 @@ def _tabulate_notes(records: list[AuditRecord]) -> Table:
     noted = [(record, _notes(record)) for record in records if record.contexts]
     rows = []
     for notes, group in groupby(noted, key=lambda pair: pair[1]):
-        rows.append(Row((_run([record.name for record, _ in group]), notes)))
+        rows.append(Row((", ".join(record.name for record, _ in group), notes)))
     return Table(
         "How they were loaded", (Column("release", "text"), Column("how", "text")), tuple(rows)
     )

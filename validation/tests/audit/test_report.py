@@ -26,7 +26,7 @@ def test_neighbours_with_the_same_figures_share_a_row() -> None:
     rows = tabulate_verdicts(RECORDS).rows
     assert [row.cells[0] for row in rows] == [
         "2.7.0",
-        "2.8.1 to 2.9.0",
+        "2.8.1, 2.9.0",
         "2.12.0",
         "2.13.0",
         "4.3.0",
