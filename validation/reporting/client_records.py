@@ -24,8 +24,8 @@ class Outcome(Enum):
 
     SAME = "the same on both, bit for bit"
     EXACT = "differs only where the fork computes what transformers does, bit for bit"
-    FORK_ONLY = "runs on the fork; the release cannot"
-    SAME_FAILURE = "fails on both alike, over the release itself"
+    FORK_ONLY = "runs on the fork, not on the release"
+    SAME_FAILURE = "fails on both alike"
     NOT_INSTALLED = "cannot be installed beside these versions"
     DIFFERS = "differs where nothing may"
     BROKEN = "runs on the release and not on the fork"
