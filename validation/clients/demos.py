@@ -85,11 +85,11 @@ def _set_variables(folder: Path, package: Path) -> None:
 
 
 def _outputs(cell: Any) -> list[str]:
-    found = []
+    streams = (output for output in cell.outputs if output.output_type == "stream")
+    # One text: in how many pieces a kernel sends what is printed is a matter of time.
+    found = ["".join(stream.text for stream in streams if stream.name == "stdout")]
     for output in cell.outputs:
-        if output.output_type == "stream" and output.name == "stdout":
-            found.append(output.text)
-        elif output.output_type in ("display_data", "execute_result"):
+        if output.output_type in ("display_data", "execute_result"):
             found += [str(output.data[kind]) for kind in sorted(output.data)]
         elif output.output_type == "error":
             found.append(f"{output.ename}: {output.evalue}")
