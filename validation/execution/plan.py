@@ -40,10 +40,10 @@ _SCORE_COPIES = {
 """Tensors [heads, prefill, keys] that are alive at once, by model and bytes of a value."""
 
 _LOGIT_BYTES = {
-    ("reference", 4): 34,
-    ("reference", 2): 26,
-    ("subject", 4): 26,
-    ("subject", 2): 20,
+    ("reference", 4): 24,
+    ("reference", 2): 16,
+    ("subject", 4): 18,
+    ("subject", 2): 10,
 }
 """For each logit of a chunk, of all streams: the logits, their difference, sums in float64."""
 
@@ -302,6 +302,10 @@ def forward_bytes(
     if in_rows and prefill < context:
         heads = 4 * shape.heads * shape.head_dim + 2 * shape.kv_heads * shape.head_dim
         return scores + size * context * (heads + 3 * shape.hidden)
+    if not eager_prefill:
+        # One MLP's activations, or queries, keys, values and what is made of them.
+        widest = max(3 * shape.intermediate, 5 * shape.heads * shape.head_dim)
+        return size * context * (widest + 6 * shape.hidden)
     channels = 6 * shape.hidden + 3 * shape.intermediate + 6 * shape.heads * shape.head_dim
     activations = size * prefill * channels
     # Keys and values are repeated for every head, rotated and concatenated.

@@ -160,13 +160,14 @@ def test_predicted_memory_is_what_is_measured(dtype: str, tmp_path: Path) -> Non
         assert abs(planned / measured - 1) <= TOLERANCE, f"{planned:,} for {measured:,}"
 
 
-@pytest.mark.parametrize("folder", ["v3.9.0-smollm2", "v3.9.0-smollm2-ladder"])
-def test_the_plan_fits_committed_peaks(folder: str) -> None:
-    """Within 25 % of the larger process's, in every eager case of over 1 GB, to 64k tokens."""
-    lines = (EVIDENCE / folder / RESULTS).read_text(encoding="utf-8").splitlines()
+def test_the_plan_fits_committed_peaks() -> None:
+    """Within 25 % of the larger process's, in every eager case of over 1 GB, to 64k tokens.
+
+    Other evidence is from before logits were compared a few rows at a time, which takes less.
+    """
+    file = EVIDENCE / "v3.9.0-smollm2-ladder" / RESULTS
     checked = 0
-    for result in map(Result.model_validate_json, lines):
-        # One died, of what the plan knew nothing of (validation/evidence/README.md).
+    for result in map(Result.model_validate_json, file.read_text(encoding="utf-8").splitlines()):
         measured = max(result.peak_memory_bytes or 0, result.reference_peak_memory_bytes or 0)
         if measured > 1e9:
             planned = max(_planned_again(result))
