@@ -1,15 +1,16 @@
 """Where the reference's modules go, and that it is the same model there, as far as a CPU shows."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from transformer_lens_fork.bases import REPOSITORY
 from validation.models.placement import place_layers, spread
 from validation.models.random_weights import parse_random, random_folder
 from validation.models.reference import SDPA, empty_reference, final_hidden, load_reference
-from validation.models.subject import place_modules
 
 GIB = 2**30
 
@@ -57,24 +58,38 @@ def test_a_placed_model_is_the_same(seed: int | None, checkpoint: Path) -> None:
     assert placed.model.rotary_emb.inv_freq.dtype == torch.float32
 
 
-@pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated")
-def test_a_subject_s_modules_are_where_its_forward_looks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Not where memory was free at loading. Without GPUs `meta` stands for the second."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+_PLACED = """
+import sys
+import torch
+from transformer_lens import HookedTransformer, HookedTransformerConfig
+from validation.models.subject import place_modules
 
-    cfg = HookedTransformerConfig(
-        n_layers=4, d_model=8, n_ctx=4, d_head=4, n_heads=2, d_vocab=5, act_fn="relu", device="cpu"
+model = HookedTransformer(HookedTransformerConfig(
+    n_layers=4, d_model=8, n_ctx=4, d_head=4, n_heads=2, d_vocab=5, act_fn="relu", device="cpu"
+))
+forward = sys.modules[HookedTransformer.__module__]
+forward.get_device_for_block_index = lambda index, cfg: torch.device("meta" if index > 1 else "cpu")
+place_modules(model)
+for name, parameter in model.named_parameters():
+    print(name, parameter.device.type)
+"""
+
+
+def test_a_subject_s_modules_are_where_its_forward_looks() -> None:
+    """Not where memory was free at loading. Without GPUs `meta` stands for the second.
+
+    In a process of its own: what is imported there is the release, and other tests import the fork.
+    """
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PLACED],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
     )
-    model = HookedTransformer(cfg)
-    monkeypatch.setattr(
-        sys.modules[HookedTransformer.__module__],
-        "get_device_for_block_index",
-        lambda index, _cfg: torch.device("meta" if index >= 2 else "cpu"),
-    )
-    place_modules(model)
-    places = {name: parameter.device.type for name, parameter in model.named_parameters()}
+    assert process.returncode == 0, process.stderr
+    places = dict(line.split() for line in process.stdout.splitlines())
+    assert len(places) > 20
     for name, place in places.items():
         second = ("blocks.2.", "blocks.3.", "ln_final.", "unembed.")
         assert place == ("meta" if name.startswith(second) else "cpu"), name
