@@ -43,7 +43,7 @@ _LOGIT_BYTES = {
     ("reference", 4): 24,
     ("reference", 2): 16,
     ("subject", 4): 18,
-    ("subject", 2): 10,
+    ("subject", 2): 12,
 }
 """For each logit of a chunk, of all streams: the logits, their difference, sums in float64."""
 
