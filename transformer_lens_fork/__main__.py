@@ -341,10 +341,13 @@ def status(
                 series_sha256(base)[:12],
             )
         Console().print(table)
-        for base in load_bases().values() if on is not None else ():
-            assert on is not None
+        if on is None:
+            return
+        # Of which base it takes its other fields does not matter to a trial.
+        other = find_release(next(iter(load_bases().values())), on)
+        for base in load_bases().values():
             with _progress() as report:
-                steps = try_on(base, find_release(base, on), report=report)
+                steps = try_on(base, other, report=report)
             fits = sum(step.fit is not Fit.CONFLICT for step in steps)
             typer.echo(f"{base.name} on {on}: {fits} of {len(steps)} patches apply")
             for step in steps:

@@ -113,6 +113,15 @@ def apply_patch(repository: Repository, patch: Path) -> str:
     return repository.text("rev-parse", "HEAD")
 
 
+def apply_series(repository: Repository, folder: Path) -> dict[str, str]:
+    """Commits every patch in `folder`, in order; returns the commits by the patches' names.
+
+    Raises:
+        GitError: one does not apply; those before it stay.
+    """
+    return {patch.name: apply_patch(repository, patch) for patch in sorted(folder.glob("*.patch"))}
+
+
 def _reason(output: str) -> str:
     errors = re.findall(r"^(?:error|fatal): (.+)$", output, flags=re.MULTILINE)
     return "; ".join(errors) or output.splitlines()[0]
@@ -162,13 +171,9 @@ def compare_series(base: Base, since: str, root: Path | None = None) -> str:
         for name in names:
             content = here.run("cat-file", "blob", f"{commit}:{name}")
             (earlier / Path(name).name).write_bytes(content)
-        tips = (_apply_all(tree, base, each) for each in (earlier, patches_path(base, root)))
-        ranges = [f"{base.base_commit}..{tip}" for tip in tips]
+        ranges = []
+        for series in (earlier, patches_path(base, root)):
+            tree.run("reset", "--quiet", "--hard", base.base_commit)
+            *_, tip = apply_series(tree, series).values()
+            ranges.append(f"{base.base_commit}..{tip}")
         return tree.run("range-diff", "--no-color", *ranges).decode(errors="replace")
-
-
-def _apply_all(tree: Repository, base: Base, folder: Path) -> str:
-    tree.run("reset", "--quiet", "--hard", base.base_commit)
-    for patch in sorted(folder.glob("*.patch")):
-        apply_patch(tree, patch)
-    return tree.text("rev-parse", "HEAD")

@@ -13,7 +13,13 @@ from transformer_lens_fork.atomic import building_folder, replace_folder
 from transformer_lens_fork.bases import Base
 from transformer_lens_fork.errors import InputError
 from transformer_lens_fork.git import GitError, Repository
-from transformer_lens_fork.history import COMMITTER, apply_patch, commit_base, commit_release
+from transformer_lens_fork.history import (
+    COMMITTER,
+    apply_patch,
+    apply_series,
+    commit_base,
+    commit_release,
+)
 from transformer_lens_fork.layout import fork_path, patches_path, read_patches
 from transformer_lens_fork.progress import Report, silent
 from transformer_lens_fork.sdist import fetch_release
@@ -140,8 +146,7 @@ def rebase(
 def _prepare(base: Base, other: Base, scratch: Path, root: Path | None) -> Repository:
     """A tree of `other` that knows the files that the patches of `base` were made for."""
     source = commit_base(base, scratch / "source")
-    for name in read_patches(base, root):
-        apply_patch(source, patches_path(base, root) / name)
+    apply_series(source, patches_path(base, root))
     tree = commit_base(other, scratch / "tree")
     tree.run("fetch", "--quiet", str(source.work_tree), f"HEAD:{_SOURCE}")
     return tree

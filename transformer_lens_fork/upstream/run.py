@@ -9,9 +9,9 @@ from pathlib import Path
 
 from transformer_lens_fork.bases import Base
 from transformer_lens_fork.git import Repository
-from transformer_lens_fork.history import apply_patch, commit_base
+from transformer_lens_fork.history import apply_series, commit_base
 from transformer_lens_fork.interpreter import interpreter_for
-from transformer_lens_fork.layout import patches_path, read_patches
+from transformer_lens_fork.layout import patches_path
 from transformer_lens_fork.progress import Report
 from transformer_lens_fork.trial import Run
 from transformer_lens_fork.upstream.excluded import (
@@ -95,12 +95,9 @@ def check_upstream(
 
 
 def _apply(base: Base, repository: Repository, root: Path | None) -> dict[str, str]:
-    commits = {"base": base.base_commit}
-    for name in read_patches(base, root):
-        commits[name.removesuffix(".patch")] = apply_patch(
-            repository, patches_path(base, root) / name
-        )
-    return commits
+    applied = apply_series(repository, patches_path(base, root))
+    patched = {name.removesuffix(".patch"): commit for name, commit in applied.items()}
+    return {"base": base.base_commit, **patched}
 
 
 def _look(repository: Repository, name: str, commit: str, suite: Suite) -> Tree:

@@ -1,7 +1,5 @@
 """Runs both trees on every architecture, one after the other, and records how they compare."""
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ from validation.architectures.records import (
 from validation.architectures.verdict import Outcome
 from validation.execution.cases import Surroundings
 from validation.execution.jobs import DtypeName
-from validation.models.hashing import files_sha256
+from validation.models.hashing import files_sha256, json_sha256
 from validation.models.trees import Tree
 from validation.reporting.records import RecordFile
 
@@ -69,7 +67,7 @@ class Pair:
             "packages": self.surroundings.packages,
             "settings": self.surroundings.settings,
         }
-        key = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+        key = json_sha256(ingredients)
         return ArchitectureProvenance(
             key=key,
             before_sha256=self.before.sha256,

@@ -1,7 +1,5 @@
 """Runs every release against one reference, and keeps what came of it."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,7 +40,7 @@ from validation.judgement.first_wrong import first_wrong_position
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import PositionMetrics
 from validation.judgement.verdict import judge
-from validation.models.hashing import files_sha256
+from validation.models.hashing import files_sha256, json_sha256
 from validation.models.sources import source_sha256
 from validation.models.trees import Tree
 from validation.reporting.outputs import LOGS
@@ -309,4 +307,4 @@ def _key(request: Request, subject: Audited, surroundings: Surroundings) -> str:
         "packages": surroundings.packages,
         "settings": surroundings.settings,
     }
-    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+    return json_sha256(ingredients)

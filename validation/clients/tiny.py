@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from validation.models.random_llamas import RANDOM_LLAMAS, save_random_llama
-from validation.models.subject import llama_configuration
+from validation.models.subject import give_weights, llama_configuration
 
 SEED = 11
 LLAMA_TOKENS = 1024
@@ -30,10 +30,7 @@ def gpt2_like(kind: Any, **changes: Any) -> Any:
             **changes,
         )
     )
-    generator = torch.Generator().manual_seed(SEED)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2, generator=generator)
+    draw_weights(model, 0.2)
     return model.eval()
 
 
@@ -50,17 +47,10 @@ def llama(kind: Any, checkpoint: Path, **changes: Any) -> Any:
     The release loads no local folder: both trees are given the configuration and the weights.
     """
     from transformer_lens import HookedTransformerConfig
-    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
 
     wanted = llama_configuration(checkpoint, 2 * LLAMA_TOKENS)
     model = kind(HookedTransformerConfig(**wanted, dtype=torch.float32, device="cpu", **changes))
-    model.load_and_process_state_dict(
-        convert_llama_weights(as_transformers(checkpoint), model.cfg),
-        fold_ln=False,
-        center_writing_weights=False,
-        center_unembed=False,
-        fold_value_biases=False,
-    )
+    give_weights(model, as_transformers(checkpoint))
     return model.eval()
 
 

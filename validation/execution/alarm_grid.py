@@ -1,13 +1,12 @@
 """What is compared to find false alarms: a balanced grid of tiny Llamas, dtypes and contexts."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 
 from transformer_lens_fork.bases import Base
 from validation.execution.cases import Surroundings
 from validation.execution.clean import kinds_at
 from validation.execution.jobs import DtypeName
+from validation.models.hashing import json_sha256
 from validation.models.random_llamas import RANDOM_LLAMAS, RandomLlama
 from validation.models.trees import Tree
 
@@ -71,7 +70,7 @@ class Setting:
             "packages": self.surroundings.packages,
             "settings": self.surroundings.settings,
         }
-        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+        return json_sha256(ingredients)
 
 
 def choose_situations(comparisons: int, seed: int) -> list[Situation]:

@@ -1,7 +1,5 @@
 """What the bench measures: which contestants, at which work, and when a point is the same again."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import get_args
 
@@ -9,6 +7,7 @@ from transformer_lens_fork.errors import InputError
 from validation.execution.bench_messages import GENERATED, WorkloadName
 from validation.execution.cases import Request, Surroundings
 from validation.execution.jobs import AttentionName
+from validation.models.hashing import json_sha256
 from validation.models.trees import STOCK, Tree
 
 WORKLOADS: dict[WorkloadName, str] = {
@@ -162,7 +161,7 @@ class Point:
             "packages": surroundings.packages,
             "settings": surroundings.settings,
         }
-        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+        return json_sha256(ingredients)
 
 
 def _identity(bench: Bench, contestant: Contestant, fits: bool) -> list[object]:

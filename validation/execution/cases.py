@@ -1,7 +1,5 @@
 """What is asked for, and the keys by which a case is known to be the same case again."""
 
-import hashlib
-import json
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,7 +14,7 @@ from transformer_lens_fork.errors import InputError
 from validation.execution.arithmetic import describe_arithmetic, installed_packages
 from validation.execution.jobs import AttentionName, DtypeName, ReferenceJob, SubjectJob
 from validation.models.checkpoints import Checkpoint
-from validation.models.hashing import files_sha256
+from validation.models.hashing import files_sha256, json_sha256
 from validation.models.prompts import Prompt
 from validation.models.trees import STOCK, Tree
 
@@ -188,7 +186,7 @@ def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
         "packages": surroundings.packages,
         "settings": surroundings.settings,
     }
-    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+    return json_sha256(ingredients)
 
 
 def refuse_wrong_transformers(base: Base) -> None:

@@ -296,21 +296,21 @@ def forward_bytes(
             through sdpa.
         in_rows: eager attention goes by so many queries within one forward of all tokens.
     """
-    prefill = eager_prefill or context
-    copies = _SCORE_COPIES[who, size] if eager_prefill else 0.0
-    scores = copies * size * shape.heads * prefill * context
-    if in_rows and prefill < context:
-        heads = 4 * shape.heads * shape.head_dim + 2 * shape.kv_heads * shape.head_dim
-        return scores + size * context * (heads + 3 * shape.hidden)
     if not eager_prefill:
         # One MLP's activations, or queries, keys, values and what is made of them.
         widest = max(3 * shape.intermediate, 5 * shape.heads * shape.head_dim)
         return size * context * (widest + 6 * shape.hidden)
+    scores = _SCORE_COPIES[who, size] * size * shape.heads * eager_prefill * context
+    if in_rows and eager_prefill < context:
+        heads = 4 * shape.heads * shape.head_dim + 2 * shape.kv_heads * shape.head_dim
+        return scores + size * context * (heads + 3 * shape.hidden)
     channels = 6 * shape.hidden + 3 * shape.intermediate + 6 * shape.heads * shape.head_dim
-    activations = size * prefill * channels
+    activations = size * eager_prefill * channels
     # Keys and values are repeated for every head, rotated and concatenated.
     repeated = 4 * size * context * shape.heads * shape.head_dim
-    cache = 0 if prefill >= context else (shape.layers + 2) * cache_bytes(shape, size, context)
+    cache = (
+        0 if eager_prefill >= context else (shape.layers + 2) * cache_bytes(shape, size, context)
+    )
     return scores + activations + repeated + cache + size * context * shape.hidden
 
 

@@ -1,6 +1,7 @@
 """Hashes that say which files a result was measured with."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -36,3 +37,8 @@ def files_sha256(root: Path, paths: Iterable[Path]) -> str:
         name = os.fsencode(path.relative_to(root).as_posix())
         digest.update(f"{file_sha256(path)}  ".encode() + name + b"\n")
     return digest.hexdigest()
+
+
+def json_sha256(value: object) -> str:
+    """Over a value as JSON, whatever the order of its keys: of what a result depends on."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

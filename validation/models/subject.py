@@ -250,19 +250,12 @@ def load_explicitly(
         SubjectRefused: the tree cannot.
     """
     from transformer_lens import HookedTransformer
-    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
 
     cfg, dropped = _given_configuration(job, dtype, options, changes)
     reference = _as_transformers(job)
     try:
         model = HookedTransformer(cfg)
-        model.load_and_process_state_dict(
-            convert_llama_weights(reference, cfg),
-            fold_ln=False,
-            center_writing_weights=False,
-            center_unembed=False,
-            fold_value_biases=False,
-        )
+        give_weights(model, reference)
     except Exception as error:  # a foreign tree may raise anything
         if exhausted(error):  # the worker dies of it, and the case is run again
             raise
@@ -272,6 +265,24 @@ def load_explicitly(
         place_modules(model)
         return model, dropped
     return model.to(job.device), dropped
+
+
+def give_weights(model: Any, reference: Any) -> None:
+    """Has the tree convert a Llama's weights, and processes none.
+
+    Args:
+        model: a `HookedTransformer`.
+        reference: the `LlamaForCausalLM` that has them.
+    """
+    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
+
+    model.load_and_process_state_dict(
+        convert_llama_weights(reference, model.cfg),
+        fold_ln=False,
+        center_writing_weights=False,
+        center_unembed=False,
+        fold_value_biases=False,
+    )
 
 
 def place_modules(model: Any) -> None:

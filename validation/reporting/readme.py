@@ -31,6 +31,7 @@ from validation.reporting.series_tables import (
     tabulate_patches,
 )
 from validation.reporting.size_tables import tabulate_sizes
+from validation.reporting.staged import STAGES, StageResult
 from validation.reporting.tables import Table
 from validation.reporting.wording import count, error, memory, ratio, tokens
 
@@ -194,7 +195,8 @@ def _planned_table(_: Path) -> str:
 
 
 def _size_table(folder: Path) -> str:
-    return _markdown(tabulate_sizes(folder, folder.with_name("tiny-streamed")))
+    folders = (folder, folder.with_name("tiny-streamed"))
+    return _markdown(tabulate_sizes(*(_records(each / RESULTS, Result) for each in folders)))
 
 
 def _pins(folder: Path) -> str:
@@ -206,7 +208,8 @@ def _patch_table(folder: Path) -> str:
 
 
 def _distance_table(folder: Path) -> str:
-    return _markdown(tabulate_distances(folder.with_name("v3.9.0-smollm2")))
+    proofs = _records(folder.with_name("v3.9.0-smollm2") / STAGES, StageResult)
+    return _markdown(tabulate_distances(proofs))
 
 
 def _markdown(table: Table) -> str:

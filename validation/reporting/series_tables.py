@@ -1,12 +1,10 @@
 """What a cover letter says of its series: where it begins, how large each patch is, float64."""
 
-from pathlib import Path
-
 from transformer_lens_fork.bases import Base
 from transformer_lens_fork.layout import patches_path, read_patches
 from transformer_lens_fork.patchfile import Patch, read_patch
 from transformer_lens_fork.series import series_sha256
-from validation.reporting.staged import STAGES, StageResult
+from validation.reporting.staged import StageResult
 from validation.reporting.tables import Column, Row, Table
 from validation.reporting.wording import count
 
@@ -58,10 +56,8 @@ def _changed(patch: Patch, *, of_sources: bool) -> tuple[str, str]:
     return count(markers.count(b"+")), count(markers.count(b"-"))
 
 
-def tabulate_distances(folder: Path) -> Table:
+def tabulate_distances(proofs: list[StageResult]) -> Table:
     """How far everybody's angles and tables are from each oracle, in float32."""
-    lines = (folder / STAGES).read_text(encoding="utf-8").splitlines()
-    proofs = [StageResult.model_validate_json(line) for line in lines]
     rows = []
     for stage in ("INV_FREQ", "ANGLES", "TABLES"):
         found = {
