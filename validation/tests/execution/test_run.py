@@ -291,7 +291,7 @@ def test_fused_attention_is_identical_to_fused_attention(
     assert unscaled.verdict == "BEYOND_FLOOR"
 
 
-@pytest.mark.parametrize(("gibibytes", "refused"), [(4.0, "fused"), (5.5, "eager")])
+@pytest.mark.parametrize(("gibibytes", "refused"), [(2.7, "fused"), (5.5, "eager")])
 @pytest.mark.parametrize("order", [("fused", "eager"), ("eager", "fused")])
 def test_each_tree_has_a_plan_of_its_own(
     gibibytes: float,
