@@ -54,10 +54,11 @@ class Tree:
 
     def attention(self, wanted: AttentionName) -> AttentionName:
         """The attention it is run with: `wanted`, or eager if its models have no other."""
-        return wanted if self._has_choice_of_attention else "eager"
+        return wanted if self.has_choice_of_attention else "eager"
 
     @cached_property
-    def _has_choice_of_attention(self) -> bool:
+    def has_choice_of_attention(self) -> bool:
+        """Whether its models have fused attention, too."""
         files = (self.path / PACKAGE / name for name in _CONFIGURATIONS)
         return any(ATTENTION_FIELD in file.read_text() for file in files if file.is_file())
 

@@ -56,9 +56,14 @@ def markdown_environment() -> Environment:
     return environment
 
 
+def html_environment() -> Environment:
+    """Templates of HTML, in which whatever is filled in is shown as it is."""
+    return _environment(autoescape=True)
+
+
 def render_html(report: Report, plot: bytes) -> str:
     """The report as one page that needs nothing else."""
-    template = _environment(autoescape=True).get_template("report.html.jinja")
+    template = html_environment().get_template("report.html.jinja")
     return template.render(report=report, plot=b64encode(plot).decode("ascii"))
 
 

@@ -1,0 +1,78 @@
+"""How the studies' plots look: legible at half width, told apart without colour, axes in tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from validation.reporting.wording import tokens
+from validation.studies.estimates import Estimate
+
+WIDTH_INCHES = 8.0
+DPI = 200
+"""1600 pixels: half of them still show the smallest text."""
+
+TEXT_POINTS = 10.0
+INK = "#333333"
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+"""Okabe and Ito's, its yellow replaced by an olive that is legible on white."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (6, 2, 1, 2)))
+
+
+def new_figure(rows: int, columns: int, height_inches: float, title: str) -> tuple[Figure, Any]:
+    """A figure of the common width, and its axes, shape [rows, columns]."""
+    with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": TEXT_POINTS}):
+        figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        figure.suptitle(
+            title, x=0.01, ha="left", color=INK, fontsize=TEXT_POINTS + 1, parse_math=False
+        )
+    for each in axes.flat:
+        each.grid(visible=True, color="#dddddd", linewidth=0.6)
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the index-th curve: each tells it apart."""
+    return {
+        "color": PALETTE[index % len(PALETTE)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[index % len(DASHES)],
+        "markersize": 4.5,
+        "linewidth": 1.5,
+    }
+
+
+def draw_estimates(
+    axes: Axes, x: Sequence[float], found: Sequence[Estimate], label: str, index: int
+) -> None:
+    """A curve, and its 95 % intervals as a band."""
+    look = style(index)
+    axes.plot(x, [each.value for each in found], label=label, **look)
+    low, high = ([getattr(each, end) for each in found] for end in ("low", "high"))
+    finite = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(x, low, high, where=finite, color=look["color"], alpha=0.18, linewidth=0)
+
+
+def label_tokens(axes: Axes, low: float, high: float, name: str) -> None:
+    """A logarithmic x axis with ticks at powers of two, written as `1k`, `2k`."""
+    axes.set_xscale("log", base=2)
+    powers = range(int(np.ceil(np.log2(max(low, 1)))), int(np.floor(np.log2(high))) + 1)
+    step = max(1, len(powers) // 7)
+    axes.xaxis.set_major_locator(FixedLocator([2**power for power in powers[::step]]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tokens(round(value))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(name, color=INK)
+
+
+def centres(ranges: Sequence[tuple[int, int]]) -> list[float]:
+    """Where ranges of positions, counted from 0, lie on a logarithmic axis that counts from 1."""
+    return [float(np.sqrt((start + 1) * stop)) for start, stop in ranges]
