@@ -11,6 +11,7 @@ import typer
 
 from transformer_lens_fork.errors import InputError, VerificationError
 from validation.execution.asked import DTYPES, Asked, each_of, one_of, resolve, split_words
+from validation.studies.catalogue import STUDIES
 
 if TYPE_CHECKING:
     from validation.clients.catalogue import Client
@@ -35,7 +36,6 @@ Exit status: 0 every judged case passes, 1 one fails, 2 the input is not accepte
 
 _CONTESTANTS = ("fork-sdpa", "hf-sdpa", "fork-eager", "stock")
 _WORKLOADS = ("forward", "hooks", "generate")
-_STUDIES = ("encodings", "position-bias", "frequencies", "interventions", "drift", "learned")
 _REQUIRED = {"identical": "IDENTICAL", "floor": "AT_FLOOR"}
 
 app = typer.Typer(
@@ -426,7 +426,7 @@ def bench(
 
 @app.command(short_help="Study what Llama 3.1's position encoding does to a model.")
 def study(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(_STUDIES)}.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.", metavar="NAME")],
     out: Out,
     checkpoint: Checkpoint = "smollm2",
     contexts: Annotated[
@@ -474,7 +474,7 @@ def study(
     OUT/study.md, study.html   what people read, and its plots
     """
     with _failures(out):
-        one_of("NAME", name, _STUDIES)
+        one_of("NAME", name, STUDIES)
         _study(
             name,
             out,

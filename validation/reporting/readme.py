@@ -23,7 +23,7 @@ from validation.reporting.client_records import CLIENTS, ClientRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
 from validation.reporting.records import Record
-from validation.reporting.report import markdown_environment
+from validation.reporting.report import escape_markdown, markdown_environment
 from validation.reporting.results import RESULTS, Result
 from validation.reporting.series_tables import (
     list_pins,
@@ -34,14 +34,23 @@ from validation.reporting.size_tables import tabulate_sizes
 from validation.reporting.staged import STAGES, StageResult
 from validation.reporting.tables import Table
 from validation.reporting.wording import count, error, memory, ratio, tokens
+from validation.studies.catalogue import STUDIES, load_study
+from validation.studies.records import STUDY, StudyRecord
 
 README = REPOSITORY / "README.md"
 EVIDENCE = REPOSITORY / "validation" / "evidence"
 
-DOCUMENTS = (README, *sorted((REPOSITORY / "patches").glob(f"*/{COVER_LETTER}")))
+DOCUMENTS = (
+    README,
+    REPOSITORY / "validation" / "studies" / "README.md",
+    *sorted((REPOSITORY / "patches").glob(f"*/{COVER_LETTER}")),
+)
 """Those with tables."""
 
 _R = TypeVar("_R", bound=Record)
+
+_STUDY = "study-"
+"""Before a study's name: its folder of evidence."""
 
 _Cases = dict[tuple[str, str, int], Result]
 
@@ -199,6 +208,13 @@ def _size_table(folder: Path) -> str:
     return _markdown(tabulate_sizes(*(_records(each / RESULTS, Result) for each in folders)))
 
 
+def _study_findings(folder: Path) -> str:
+    study = load_study(folder.name.removeprefix(_STUDY))
+    records = _records(folder / STUDY, StudyRecord)
+    escaped = map(escape_markdown, study.compose(records).findings)
+    return "\n".join(f"- {finding}" for finding in escaped)
+
+
 def _pins(folder: Path) -> str:
     return list_pins(get_base(folder.name.removeprefix("pins-")))
 
@@ -238,4 +254,5 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "patches-v4.3.0": _patch_table,
     "float64": _distance_table,
     "architectures": _architecture_table,
+    **{f"{_STUDY}{name}": _study_findings for name in STUDIES},
 }
