@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Estimate:
 
     def agrees_with(self, other: "Estimate") -> bool:
         """Whether the two differ by no more than the uncertainty of their difference."""
-        return abs(self.value - other.value) <= np.hypot(
+        return abs(self.value - other.value) <= hypot(
             max(self.high - self.value, self.value - self.low),
             max(other.high - other.value, other.value - other.low),
         )

@@ -46,11 +46,10 @@ class Laboratory:
         Args:
             config: arguments of `from_pretrained_no_processing`, such as `rotary_inv_freq`.
         """
-        if self._model is None or self._loaded_with != config:
+        if self._model is None or not _are_same(self._loaded_with, config):
             from transformer_lens import HookedTransformer
 
-            self._model = None
-            gc.collect()
+            self.release()
             self._model = HookedTransformer.from_pretrained_no_processing(
                 str(self.request.checkpoint.path),
                 dtype=self.dtype,
@@ -60,14 +59,38 @@ class Laboratory:
             self._loaded_with = config
         return self._model.eval()
 
+    def release(self) -> None:
+        """Forgets the model: for another one that takes its memory."""
+        self._model = None
+        gc.collect()
+
     def tokens(self, context: int, seed: int) -> Int[Tensor, "1 pos"]:
         """The window of `context` tokens that `seed` draws from the text, on the device."""
         return torch.from_numpy(self.window(context, seed))[None].to(self.request.device)
 
     def window(self, context: int, seed: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """The ids of that window, shape [context]; windows of one seed start at the same place."""
-        text = self.request.prompt.tokens
+        start = self.start(seed)
+        return self.request.prompt.tokens[start : start + context].copy()
+
+    def start(self, seed: int) -> int:
+        """Where the windows of that seed begin in the text."""
         # Of the longest context: shorter windows are then the beginning of longer ones.
-        room = len(text) - self.request.contexts[-1]
-        start = int(np.random.default_rng(seed).integers(room + 1))
-        return text[start : start + context].copy()
+        room = len(self.request.prompt.tokens) - self.request.contexts[-1]
+        return int(np.random.default_rng(seed).integers(room + 1))
+
+    def text_beside(self, context: int, seed: int) -> tuple[int, int]:
+        """The longest part of the text that has nothing of that window: its start and its end."""
+        start = self.start(seed)
+        parts = ((0, start), (start + context, len(self.request.prompt.tokens)))
+        return max(parts, key=lambda part: part[1] - part[0])
+
+
+def _are_same(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:
+    """Whether two sets of arguments load the same model; a tensor is the same if it is itself."""
+    if one is None or one.keys() != other.keys():
+        return False
+    pairs = ((one[name], other[name]) for name in one)
+    return all(
+        a is b if isinstance(a, Tensor) or isinstance(b, Tensor) else a == b for a, b in pairs
+    )
