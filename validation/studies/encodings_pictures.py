@@ -1,0 +1,77 @@
+"""The plots of the study of position encodings."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from validation.reporting.wording import tokens
+from validation.studies.drawing import INK, centres, draw_estimates, label_tokens, new_figure
+from validation.studies.encodings_results import BASELINE, NAMES, Measured
+from validation.studies.page import Picture
+
+
+def picture_losses(last: Measured) -> Picture:
+    """Losses by position, and their differences from plain RoPE's."""
+    figure, axes = new_figure(2, 1, 8.6, "Loss by position, and beside plain RoPE on the same text")
+    ranges = last.ranges
+    for name in last.readings:
+        index = list(NAMES).index(name)
+        found = [last.loss(name, *each) for each in ranges]
+        draw_estimates(axes[0, 0], centres(ranges), found, NAMES[name], index)
+        if name in last.others:
+            excess = [last.excess(name, BASELINE, *each) for each in ranges]
+            draw_estimates(axes[1, 0], centres(ranges), excess, NAMES[name], index)
+    axes[0, 0].set_ylabel("loss, nats a token", color=INK)
+    axes[1, 0].set_ylabel("loss - plain RoPE's, nats", color=INK)
+    # Gains are hundredths of a nat, and losses may be whole ones.
+    axes[1, 0].set_yscale("symlog", linthresh=0.05)
+    axes[1, 0].axhline(0, color=INK, linewidth=0.8)
+    for each in axes.flat:
+        _finish(each, ranges[0][1] / 16, last)
+    _add_legend(figure, axes[0, 0])
+    return Picture(
+        name="losses",
+        figure=figure,
+        alt=f"Two plots by position up to {tokens(last.context)} tokens: the loss under every "
+        "scheme, and its difference from plain RoPE.",
+        caption="Above, the mean loss of ranges of positions; below, its difference from plain "
+        "RoPE's on the same text, linear within 0.05 nats and logarithmic beyond. Bands are 95 % "
+        "intervals; the dotted line is the trained length.",
+    )
+
+
+def picture_attention(last: Measured) -> Picture:
+    """Entropies by position, and largest scores by distance."""
+    figure, axes = new_figure(1, 2, 5.2, "Attention: entropy by position, scores by distance")
+    ranges = last.query_ranges
+    for name in last.readings:
+        index = list(NAMES).index(name)
+        entropies = last.entropy_by_range(name)
+        draw_estimates(axes[0, 0], centres(ranges), entropies, NAMES[name], index)
+        scores = [last.of_queries(name, number) for number in range(len(ranges))]
+        draw_estimates(axes[0, 1], centres(ranges), scores, NAMES[name], index)
+    axes[0, 0].set_ylabel("entropy, nats", color=INK)
+    axes[0, 1].set_ylabel("largest score before softmax", color=INK)
+    for each in axes.flat:
+        _finish(each, ranges[0][1] / 16, last)
+    axes[0, 1].set_xlabel("distance of the keys, tokens", color=INK)
+    _add_legend(figure, axes[0, 0])
+    return Picture(
+        name="attention",
+        figure=figure,
+        alt="Two plots: the entropy of attention by the query's position, and the largest score by "
+        "the distance of the key, under every scheme.",
+        caption="Means over heads, layers and queries; of each query the largest score among keys "
+        "that far away. Bands are 95 % intervals over queries; the dotted line is the trained "
+        "length.",
+    )
+
+
+def _finish(axes: Axes, low: float, last: Measured) -> None:
+    label_tokens(axes, low, last.context, "position, tokens")
+    if last.reaches_beyond:
+        axes.axvline(last.trained, color=INK, linewidth=1, linestyle=":")
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

@@ -1,0 +1,60 @@
+"""The plots of the study of learned frequencies."""
+
+import numpy as np
+
+from validation.studies.drawing import INK, centres, draw_estimates, label_tokens, new_figure, style
+from validation.studies.learned_results import NAMES, Fitted
+from validation.studies.losses import loss_ranges
+from validation.studies.page import Picture
+
+
+def picture_losses(found: Fitted) -> Picture:
+    """Every fit beside plain RoPE, by position."""
+    title = "Loss beside plain RoPE's on the same text"
+    figure, axes = new_figure(1, 1, 5.0, title)
+    ranges = loss_ranges(found.context, found.trained)
+    for index, name in enumerate(list(NAMES)[1:], 1):
+        excess = [found.excess(name, "plain", where) for where in ranges]
+        draw_estimates(axes[0, 0], centres(ranges), excess, NAMES[name], index)
+    axes[0, 0].axhline(0, color=INK, linewidth=0.8)
+    axes[0, 0].set_ylabel("loss - plain RoPE's, nats", color=INK)
+    label_tokens(axes[0, 0], ranges[0][1] / 16, found.context, "position, tokens")
+    if found.context > found.trained:
+        axes[0, 0].axvline(found.trained, color=INK, linewidth=1, linestyle=":")
+    axes[0, 0].legend(frameon=False)
+    return Picture(
+        name="losses",
+        figure=figure,
+        alt="The difference of the loss from plain RoPE's, by position, for Llama 3.1's smoothing, "
+        "learned frequencies and the mixture of schemes.",
+        caption="Means of ranges of positions of all seeds, on text that no fit saw. Bands are "
+        "95 % intervals of the differences; the dotted line is the trained length.",
+    )
+
+
+def picture_frequencies(found: Fitted) -> Picture:
+    """What became of each pair, beside what Llama 3.1 does to it."""
+    figure, axes = new_figure(1, 1, 5.0, "What became of each frequency")
+    plot, plain = axes[0, 0], found.scheme("plain")
+    wavelengths = 2 * np.pi / plain
+    plot.plot(wavelengths, found.scheme("llama3") / plain, label=NAMES["llama3"], **style(1))
+    for number, seed in enumerate(found.seeds):
+        look = style(2) | {"linestyle": ("-", "--", ":")[number % 3]}
+        plot.plot(wavelengths, found.ratios(seed), label=f"learned, seed {seed}", **look)
+    mixed = found.mixed_ratios()
+    low, middle, high = np.percentile(mixed, [10, 50, 90], axis=0)
+    plot.plot(wavelengths, middle, label="mixture, median head", **style(3))
+    plot.fill_between(wavelengths, low, high, color=style(3)["color"], alpha=0.18, linewidth=0)
+    plot.set_yscale("log")
+    plot.set_ylabel("frequency / plain RoPE's", color=INK)
+    label_tokens(plot, wavelengths[0], wavelengths[-1], "wavelength under plain RoPE, tokens")
+    plot.axvline(found.trained, color=INK, linewidth=1, linestyle=":")
+    plot.legend(frameon=False)
+    return Picture(
+        name="frequencies",
+        figure=figure,
+        alt="For every pair, by its wavelength under plain RoPE: how many times as fast it turns "
+        "under Llama 3.1, after each fit, and in the median head of the mixture.",
+        caption="Below 1 a pair is slowed. The band spans the middle 80 % of the mixture's heads; "
+        "the dotted line is the trained length.",
+    )
