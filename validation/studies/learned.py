@@ -99,7 +99,8 @@ class MixedFrequencies:
         self._schemes = schemes.to(model.cfg.device)
         kv_heads = model.cfg.n_key_value_heads or model.cfg.n_heads
         self._group = model.cfg.n_heads // kv_heads
-        shares = torch.full((len(schemes),), (1 - first_share) / (len(schemes) - 1))
+        other_share = (1 - first_share) / (len(schemes) - 1)
+        shares = torch.full((len(schemes),), other_share, dtype=schemes.dtype)
         shares[0] = first_share
         logits = shares.log().to(model.cfg.device).expand(model.cfg.n_layers, kv_heads, -1)
         self.fitted = nn.Parameter(logits.clone())
