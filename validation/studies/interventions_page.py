@@ -127,7 +127,7 @@ def _draw_long(changes: Changes) -> Picture:
         found = [
             changes.within(edit, its_context, start + low, start + high) for low, high in distances
         ]
-        draw_estimates(below, centres(distances), found, f"{edit}, {tokens(its_context)}", index)
+        draw_estimates(below, centres(distances), found, f"{edit}, of {tokens(its_context)}", index)
     if cases:
         furthest = context - first_after(context)
         _finish(below, ranges[0][1] / 2, furthest, "tokens after the first quarter")
@@ -147,7 +147,7 @@ def _finish(axes: Axes, low: float, high: float, name: str) -> None:
     axes.set_ylabel("change of loss (nats)", color=INK)
     label_tokens(axes, low, high, name)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False)
 
 
 def _draw_patches(patches: Sequence[Patches]) -> Picture:
