@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.reporting.wording import tokens
+from validation.reporting.wording import count, tokens
 from validation.studies.blocks import agree, is_zero, mean_within, ranges_of
 from validation.studies.estimates import Estimate
 from validation.studies.records import StudyRecord
@@ -15,8 +15,8 @@ from validation.studies.records import StudyRecord
 SIDES = ("stock", "reordered")
 """Who is compared with the fork's eager attention: the release's, and the fork's own fused one."""
 
-MOVES_NATS = (0.01, 0.1)
-"""From where on a loss counts as moved."""
+MOVES_NATS = (0.0001, 0.01, 0.1)
+"""From where on a loss counts as moved: the first is seen in float32 alone."""
 
 TOPS = "top_changed_share"
 DELTA = "loss_delta_nats"
@@ -75,6 +75,11 @@ class Case:
         windows = self._windows(side, figure)
         return agree(mean_within([window], 0, self.context) for window in windows)
 
+    def changes(self, side: str) -> int:
+        """How often another position is attended to most."""
+        counts = [r.values[f"{side}_top_changed_by_range"] for r in self.records]
+        return int(np.array(counts, dtype=int).sum())
+
     def heads(self, side: str) -> NDArray[np.float64]:
         """The share of queries whose most attended position changes, shape [layer, head]."""
         name = f"{side}_top_changed_share_by_layer_and_head"
@@ -126,7 +131,7 @@ def compared(one: Estimate, other: Estimate) -> str:
     if one.agrees_with(other):
         return "no different within the uncertainty"
     if other.value == 0:
-        return "where the other has none"
+        return "above it, which is none"
     return f"{one.value / other.value:.3g} times as much"
 
 
@@ -138,7 +143,8 @@ def _say_tops(case: Case) -> str:
     many = int((shares >= _HEAD_CHANGES).sum())
     sentence = (
         f"{case}: stock attends to another position most than the fork does at {percent(stock)} of "
-        f"layers, heads and queries; a reordering alone does at {percent(floor)}: stock "
+        f"layers, heads and queries ({count(case.changes('stock'))} times); a reordering alone "
+        f"does at {percent(floor)} ({count(case.changes('reordered'))}); stock's share is "
         f"{compared(stock, floor)}."
     )
     if len(case.ranges) > 1:
@@ -170,7 +176,7 @@ def _say_losses(case: Case) -> str:
     )
     return (
         f"{case}: a token's loss in stock is {nats(stock)} nats from the fork's, in a reordering "
-        f"{nats(floor)}: stock {compared(stock, floor)}; {nats(first)} in the first "
+        f"{nats(floor)}: stock's is {compared(stock, floor)}; {nats(first)} in the first "
         f"{case.ranges[0][1]} tokens and {nats(last)} from {tokens(case.ranges[-1][0])} on, "
         f"{_grown(first, last)}. {moves}."
     )
