@@ -87,7 +87,7 @@ def _draw_positions(cases: Sequence[Case]) -> Picture:
         "Two panels of curves over the position: changed attention and changed losses, of the "
         "release and of a reordering, by dtype",
         "Octaves of positions, 95 % intervals. Where stock lies on the reordered fork of its "
-        "dtype, its error is no larger than chance.",
+        "dtype, its error is no larger than chance. Octaves without any change are not drawn.",
     )
 
 
@@ -95,11 +95,13 @@ def _draw_figure(axes: Axes, cases: Sequence[Case], name: str) -> None:
     ranges = cases[0].ranges
     values = []
     for index, (case, side) in enumerate(product(cases, SIDES)):
-        found = [case.within(side, name, *each) for each in ranges]
-        draw_estimates(axes, centres(ranges), found, f"{case.dtype}, {side}", index)
-        values += [each.value for each in found if each.value > 0]
+        found = [(each, case.within(side, name, *each)) for each in ranges]
+        # Zero has no place on a logarithmic axis.
+        found = [(each, estimate) for each, estimate in found if estimate.value > 0]
+        x, estimates = centres([each for each, _ in found]), [estimate for _, estimate in found]
+        draw_estimates(axes, x, estimates, f"{case.dtype}, {side}", index)
+        values += [estimate.value for estimate in estimates]
     if values:
-        # Zero has no place on it: a curve that is zero everywhere is not drawn.
         axes.set_yscale("log")
         axes.set_ylim(min(values) / 3, max(values) * 3)
     label_tokens(axes, ranges[0][1] / 2, cases[0].context, "position (tokens)")
