@@ -434,7 +434,10 @@ def study(
         typer.Option(help="Tokens of context: 1k,2k,4096, or 1k:64k; by default the study's own."),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16; by default the study's own.")
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 or float16, for drift several; by default the study's own."
+        ),
     ] = None,
     device: Device = "cpu",
     base: BaseName = "v3.9.0",

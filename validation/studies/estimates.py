@@ -36,10 +36,11 @@ class Estimate:
 
     def agrees_with(self, other: "Estimate") -> bool:
         """Whether the two differ by no more than the uncertainty of their difference."""
-        return abs(self.value - other.value) <= hypot(
+        uncertainty = hypot(
             max(self.high - self.value, self.value - self.low),
             max(other.high - other.value, other.value - other.low),
         )
+        return abs(self.value - other.value) <= uncertainty
 
 
 def mean_of_positions(values: NDArray[np.float64], block: int = BLOCK) -> Estimate:

@@ -36,6 +36,8 @@ class Study:
         units: what is to be measured, for contexts and seeds.
         measure: measures one unit.
         compose: says and draws what the records show.
+        several_dtypes: every unit is measured in each dtype, and has its `dtype`; `measure` sees to
+            it, since the laboratory's model has the first one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Study:
     units: Callable[[tuple[int, ...], Sequence[int]], list[Unit]]
     measure: Callable[[Laboratory, Unit], Values]
     compose: Callable[[list[StudyRecord]], Page]
+    several_dtypes: bool = False
 
 
 class Watcher(Protocol):
@@ -75,7 +78,7 @@ def run_study(
         The records of all units, in the study's order, those of earlier runs too.
     """
     surroundings = Surroundings.of(request.device)
-    units = study.units(request.contexts, seeds)
+    units = _units(study, request, seeds)
     keys = [_key(study, request, unit, surroundings) for unit in units]
     found = {record.provenance.key: record for record in file.records}
     laboratory: Laboratory | None = None
@@ -91,7 +94,7 @@ def run_study(
             unit=unit,
             checkpoint=request.checkpoint.name,
             base=request.base.name,
-            dtype=request.dtypes[0],
+            dtype=_dtype(request, unit),
             device=request.device,
             values=values,
             seconds=time.perf_counter() - started,
@@ -121,11 +124,13 @@ def prepare(
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     contexts = ",".join(map(str, study.contexts))
-    defaults = {"contexts": contexts, "dtype": study.dtypes[0], "layers": None, "threads": None}
+    dtypes = ",".join(study.dtypes) if study.several_dtypes else study.dtypes[0]
+    defaults = {"contexts": contexts, "dtype": dtypes, "layers": None, "threads": None}
     asked = Asked.checked(defaults | given)
-    if len(asked.dtypes) > 1:
+    if len(asked.dtypes) > 1 and not study.several_dtypes:
         raise InputError(f"--dtype: {given['dtype']!r} is not accepted; one dtype is.")
-    one_of("--dtype", asked.dtypes[0], study.dtypes)
+    for dtype in asked.dtypes:
+        one_of("--dtype", dtype, study.dtypes)
     request = resolve(asked, report)
     if not request.trees[0].has_choice_of_attention:
         raise InputError(
@@ -162,6 +167,17 @@ def seeds_of(records: Iterable[StudyRecord]) -> list[int]:
     return sorted({int(record.unit["seed"]) for record in records if "seed" in record.unit})
 
 
+def _units(study: Study, request: Request, seeds: Sequence[int]) -> list[Unit]:
+    units = study.units(request.contexts, seeds)
+    if not study.several_dtypes:
+        return units
+    return [{"dtype": dtype, **unit} for dtype in request.dtypes for unit in units]
+
+
+def _dtype(request: Request, unit: Unit) -> str:
+    return str(unit.get("dtype", request.dtypes[0]))
+
+
 def _key(study: Study, request: Request, unit: Unit, surroundings: Surroundings) -> str:
     return json_sha256(
         {
@@ -174,7 +190,7 @@ def _key(study: Study, request: Request, unit: Unit, surroundings: Surroundings)
             # Of the longest context, which says where a seed's window begins.
             "contexts": request.contexts[-1],
             "prompt": request.prompt.sha256(len(request.prompt.tokens)),
-            "dtype": request.dtypes[0],
+            "dtype": _dtype(request, unit),
             "device": request.device,
             "packages": surroundings.packages,
             "settings": surroundings.settings,
