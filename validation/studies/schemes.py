@@ -76,11 +76,8 @@ def scheme_config(name: str, config: Any, context: int) -> Any:
             "long_factor": _ntk_factors(_pairs(config), factor),
         }
     elif name == "llama3":
-        rope = config.rope_parameters
-        own = rope if rope["rope_type"] == name else _PUBLISHED
-        parameters |= {key: own[key] for key in _PUBLISHED} | {
-            "original_max_position_embeddings": trained
-        }
+        own = {key: config.rope_parameters.get(key, _PUBLISHED[key]) for key in _PUBLISHED}
+        parameters |= own | {"original_max_position_embeddings": trained}
     elif name == "p-rope":
         parameters |= {"rope_type": "proportional", "partial_rotary_factor": ROTATING_SHARE}
     else:
