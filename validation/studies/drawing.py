@@ -73,6 +73,48 @@ def label_tokens(axes: Axes, low: float, high: float, name: str) -> None:
     axes.set_xlabel(name, color=INK)
 
 
+def label_linear_tokens(axes: Axes, high: float, name: str) -> None:
+    """A linear x axis from 0 with ticks that are powers of two apart, written as `2k`, `4k`."""
+    step = 2 ** max(0, int(np.ceil(np.log2(high / 8))))
+    axes.set_xlim(0, high)
+    axes.xaxis.set_major_locator(FixedLocator(list(range(0, int(high) + 1, step))))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: tokens(round(value)) if value else "0")
+    )
+    axes.set_xlabel(name, color=INK)
+
+
+def scale_signed(axes: Axes, linear: float) -> None:
+    """A y axis for small and large numbers of both signs: linear within +-`linear`, else by tens.
+
+    Args:
+        axes: whose data are drawn.
+        linear: a power of ten.
+    """
+    low, high = axes.get_ylim()
+    tens = [linear * 10.0**power for power in range(12)]
+    ticks = [-each for each in tens if each <= -low] + [0.0] + [t for t in tens if t <= high]
+    axes.set_yscale("symlog", linthresh=linear, linscale=0.6)
+    axes.yaxis.set_major_locator(FixedLocator(sorted(ticks)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low, high)
+
+
+def scale_plainly(axes: Axes, ticks: Sequence[float]) -> None:
+    """A logarithmic y axis with those of the ticks that are in sight, written as they are."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def middles(ranges: Sequence[tuple[int, int]]) -> list[float]:
+    """Where ranges of positions lie on a linear axis."""
+    return [(start + stop) / 2 for start, stop in ranges]
+
+
 def centres(ranges: Sequence[tuple[int, int]]) -> list[float]:
     """Where ranges of positions, counted from 0, lie on a logarithmic axis that counts from 1."""
     return [float(np.sqrt((start + 1) * stop)) for start, stop in ranges]

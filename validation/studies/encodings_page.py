@@ -45,14 +45,15 @@ def _findings(last: Measured, checks: Sequence[StudyRecord]) -> Iterator[str]:
     trained = last.trained
     if last.reaches_beyond:
         yield _sentence_on_order(last, trained, last.context)
-        if SUBJECT in last.readings:
+        if SUBJECT in last.others:
             yield _sentence_on_subject(last, trained, last.context)
     else:
         yield (
             f"No context goes beyond the {tokens(trained)} tokens of training: linear "
             "interpolation, dynamic NTK, YaRN and LongRoPE have factor 1 here, which is plain RoPE."
         )
-    yield _sentence_on_cost(last, min(trained, last.context))
+    if last.others:
+        yield _sentence_on_cost(last, min(trained, last.context))
     yield _sentence_on_attention(last)
     yield _sentence_on_seeds(last)
 
@@ -101,21 +102,24 @@ def _sentence_on_cost(last: Measured, stop: int) -> str:
 
 
 def _sentence_on_attention(last: Measured) -> str:
-    start, stop = last.query_ranges[-1]
-    number = len(last.query_ranges) - 1
-    entropies = listed_by_value(
-        (NAMES[name], compared(last.excess_of_queries(name, BASELINE, None)))
-        for name in last.others
-    )
-    scores = listed_by_value(
-        (NAMES[name], compared(last.excess_of_queries(name, BASELINE, number), ""))
-        for name in last.others
-    )
+    where, number = span(*last.query_ranges[-1]), len(last.query_ranges) - 1
+    entropy, score = (_say_extremes(last, each) for each in (None, number))
     return (
-        f"Attention of queries at positions {span(start, stop)}: beside plain RoPE's entropy of "
-        f"{last.of_queries(BASELINE, None)} nats, {entropies}; beside its largest score of "
-        f"{last.of_queries(BASELINE, number)} among keys {span(start, stop)} tokens away, {scores}."
+        f"Attention of queries at positions {where}, means over heads and layers: the entropy in "
+        f"nats is {entropy}; the largest score among keys {where} tokens away is {score}."
     )
+
+
+def _say_extremes(last: Measured, number: int | None) -> str:
+    """The lowest, the highest and the subject's; of entropies, or of scores at a distance."""
+    found = {name: last.of_queries(name, number) for name in last.readings}
+    ordered = sorted(found, key=lambda name: found[name].value)
+    low, high = (f"{NAMES[name]}, {found[name]}" for name in (ordered[0], ordered[-1]))
+    said = f"lowest under {low}, and highest under {high}"
+    if SUBJECT not in last.others:
+        return said
+    excess = compared(last.excess_of_queries(SUBJECT, BASELINE, number), "")
+    return f"{said}, {NAMES[SUBJECT]}'s {excess} beside plain RoPE's {found[BASELINE]}"
 
 
 def _sentence_on_seeds(last: Measured) -> str:

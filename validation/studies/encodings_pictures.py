@@ -4,7 +4,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from validation.reporting.wording import tokens
-from validation.studies.drawing import INK, centres, draw_estimates, label_tokens, new_figure
+from validation.studies.drawing import (
+    INK,
+    centres,
+    draw_estimates,
+    label_linear_tokens,
+    label_tokens,
+    middles,
+    new_figure,
+    scale_plainly,
+    scale_signed,
+)
 from validation.studies.encodings_results import BASELINE, NAMES, Measured
 from validation.studies.page import Picture
 
@@ -16,17 +26,18 @@ def picture_losses(last: Measured) -> Picture:
     for name in last.readings:
         index = list(NAMES).index(name)
         found = [last.loss(name, *each) for each in ranges]
-        draw_estimates(axes[0, 0], centres(ranges), found, NAMES[name], index)
+        draw_estimates(axes[0, 0], middles(ranges), found, NAMES[name], index)
         if name in last.others:
             excess = [last.excess(name, BASELINE, *each) for each in ranges]
-            draw_estimates(axes[1, 0], centres(ranges), excess, NAMES[name], index)
+            draw_estimates(axes[1, 0], middles(ranges), excess, NAMES[name], index)
     axes[0, 0].set_ylabel("loss, nats a token", color=INK)
+    scale_plainly(axes[0, 0], (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20))
     axes[1, 0].set_ylabel("loss - plain RoPE's, nats", color=INK)
-    # Gains are hundredths of a nat, and losses may be whole ones.
-    axes[1, 0].set_yscale("symlog", linthresh=0.05)
+    scale_signed(axes[1, 0], 0.1)
     axes[1, 0].axhline(0, color=INK, linewidth=0.8)
     for each in axes.flat:
-        _finish(each, ranges[0][1] / 16, last)
+        label_linear_tokens(each, last.context, "position, tokens")
+        _mark_trained(each, last)
     _add_legend(figure, axes[0, 0])
     return Picture(
         name="losses",
@@ -34,7 +45,7 @@ def picture_losses(last: Measured) -> Picture:
         alt=f"Two plots by position up to {tokens(last.context)} tokens: the loss under every "
         "scheme, and its difference from plain RoPE.",
         caption="Above, the mean loss of ranges of positions; below, its difference from plain "
-        "RoPE's on the same text, linear within 0.05 nats and logarithmic beyond. Bands are 95 % "
+        "RoPE's on the same text, linear within 0.1 nats and logarithmic beyond. Bands are 95 % "
         "intervals; the dotted line is the trained length.",
     )
 
@@ -51,9 +62,13 @@ def picture_attention(last: Measured) -> Picture:
         draw_estimates(axes[0, 1], centres(ranges), scores, NAMES[name], index)
     axes[0, 0].set_ylabel("entropy, nats", color=INK)
     axes[0, 1].set_ylabel("largest score before softmax", color=INK)
+    # ALiBi's bias is hundreds at distances where other scores are ones.
+    scale_signed(axes[0, 1], 10)
+    low = ranges[0][1] / 16
+    label_tokens(axes[0, 0], low, last.context, "position of the query, tokens")
+    label_tokens(axes[0, 1], low, last.context, "distance of the keys, tokens")
     for each in axes.flat:
-        _finish(each, ranges[0][1] / 16, last)
-    axes[0, 1].set_xlabel("distance of the keys, tokens", color=INK)
+        _mark_trained(each, last)
     _add_legend(figure, axes[0, 0])
     return Picture(
         name="attention",
@@ -61,13 +76,12 @@ def picture_attention(last: Measured) -> Picture:
         alt="Two plots: the entropy of attention by the query's position, and the largest score by "
         "the distance of the key, under every scheme.",
         caption="Means over heads, layers and queries; of each query the largest score among keys "
-        "that far away. Bands are 95 % intervals over queries; the dotted line is the trained "
-        "length.",
+        "that far away, ALiBi's with its bias, linear within 10 and logarithmic beyond. Bands are "
+        "95 % intervals over queries; the dotted line is the trained length.",
     )
 
 
-def _finish(axes: Axes, low: float, last: Measured) -> None:
-    label_tokens(axes, low, last.context, "position, tokens")
+def _mark_trained(axes: Axes, last: Measured) -> None:
     if last.reaches_beyond:
         axes.axvline(last.trained, color=INK, linewidth=1, linestyle=":")
 

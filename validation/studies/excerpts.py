@@ -33,6 +33,7 @@ class Plan:
         near: keys just before the queries that all of them see.
         sampled: of all keys between, each counted as many times as it stands for others.
         piece: tokens of the texts that keys and values are kept from.
+        lead: tokens before a piece that are read with it, and whose own are not kept.
     """
 
     steps: int = 200
@@ -42,6 +43,7 @@ class Plan:
     near: int = 256
     sampled: int = 512
     piece: int = 2048
+    lead: int = 256
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,36 @@ TurnsOfLayer = Callable[[int, Int[Tensor, "query"], Int[Tensor, "key"], Int[Tens
 """Of a layer: for positions of queries, of keys, and where the model takes the keys to be."""
 
 
-def remember(model: "HookedTransformer", tokens: Int[Tensor, "1 pos"], piece: int) -> Memory:
-    """Keys and values of a long text, read piece by piece: each piece is a text of its own."""
+def remember(
+    model: "HookedTransformer", tokens: Int[Tensor, "1 pos"], piece: int, lead: int
+) -> Memory:
+    """Keys and values of a long text, read piece by piece: each piece is a text of its own.
+
+    The first tokens of any text become attention sinks; those of a piece are in its lead, whose
+    keys are not kept, for the long text has no sinks there.
+
+    Args:
+        model: whose they are.
+        tokens: the text.
+        piece: tokens that are kept at a time.
+        lead: tokens before them that are read first.
+    """
     keys: list[list[Tensor]] = [[] for _ in range(model.cfg.n_layers)]
     values: list[list[Tensor]] = [[] for _ in range(model.cfg.n_layers)]
 
+    led = 0
+
     def keep(lists: list[list[Tensor]], x: Tensor, hook: Any) -> None:
-        lists[hook.layer()].append(x.detach())
+        lists[hook.layer()].append(x[:, led:].detach())
 
     hooks = [
         (_ends("attn.hook_k"), lambda x, hook: keep(keys, x, hook)),
         (_ends("attn.hook_v"), lambda x, hook: keep(values, widen(x), hook)),
     ]
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        for part in torch.split(tokens, piece, dim=1):
-            model(part, stop_at_layer=model.cfg.n_layers)
+        for start in range(0, tokens.shape[1], piece):
+            led = min(lead, start)
+            model(tokens[:, start - led : start + piece], stop_at_layer=model.cfg.n_layers)
     return Memory(tokens, [torch.cat(each, 1) for each in keys], [torch.cat(v, 1) for v in values])
 
 

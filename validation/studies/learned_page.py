@@ -221,8 +221,9 @@ def _method(found: Fitted) -> tuple[str, ...]:
         f"{mixture['rate']} in the logits): rotations add up, so hooks rotate queries and keys "
         "further.",
         "Whole long texts are too dear to learn from here. Keys, not yet rotated, and values of a "
-        f"training text are kept once, read in pieces of {learned['piece_tokens']} tokens, which "
-        f"the model knows. A step takes {learned['queries_per_step']} neighbouring tokens at a "
+        f"training text are kept once, read in pieces of {learned['piece_tokens']} tokens, each "
+        f"with the {learned['lead_tokens']} before it, which is a length that the model knows. A "
+        f"step takes {learned['queries_per_step']} neighbouring tokens at a "
         "random place of that text and computes them alone, with gradients; they attend to the "
         f"text before them at its true distances, to {learned['keys_per_step']} keys at most: the "
         "first, the nearest, and a random sample of those between, each weighted by as many as it "

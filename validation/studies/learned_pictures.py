@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from validation.studies.drawing import INK, centres, draw_estimates, label_tokens, new_figure, style
+from validation.studies.drawing import (
+    INK,
+    draw_estimates,
+    label_linear_tokens,
+    label_tokens,
+    middles,
+    new_figure,
+    scale_plainly,
+    scale_signed,
+    style,
+)
 from validation.studies.learned_results import NAMES, Fitted
 from validation.studies.losses import loss_ranges
 from validation.studies.page import Picture
@@ -15,20 +25,22 @@ def picture_losses(found: Fitted) -> Picture:
     ranges = loss_ranges(found.context, found.trained)
     for index, name in enumerate(list(NAMES)[1:], 1):
         excess = [found.excess(name, "plain", where) for where in ranges]
-        draw_estimates(axes[0, 0], centres(ranges), excess, NAMES[name], index)
+        draw_estimates(axes[0, 0], middles(ranges), excess, NAMES[name], index)
     axes[0, 0].axhline(0, color=INK, linewidth=0.8)
     axes[0, 0].set_ylabel("loss - plain RoPE's, nats", color=INK)
-    label_tokens(axes[0, 0], ranges[0][1] / 16, found.context, "position, tokens")
+    scale_signed(axes[0, 0], 0.1)
+    label_linear_tokens(axes[0, 0], found.context, "position, tokens")
     if found.context > found.trained:
         axes[0, 0].axvline(found.trained, color=INK, linewidth=1, linestyle=":")
-    axes[0, 0].legend(frameon=False)
+    axes[0, 0].legend(frameon=True, facecolor="white", edgecolor="none")
     return Picture(
         name="losses",
         figure=figure,
         alt="The difference of the loss from plain RoPE's, by position, for Llama 3.1's smoothing, "
         "learned frequencies and the mixture of schemes.",
         caption="Means of ranges of positions of all seeds, on text that no fit saw. Bands are "
-        "95 % intervals of the differences; the dotted line is the trained length.",
+        "95 % intervals of the differences; within 0.1 nats the axis is linear, beyond it "
+        "logarithmic; the dotted line is the trained length.",
     )
 
 
@@ -45,7 +57,7 @@ def picture_frequencies(found: Fitted) -> Picture:
     low, middle, high = np.percentile(mixed, [10, 50, 90], axis=0)
     plot.plot(wavelengths, middle, label="mixture, median head", **style(3))
     plot.fill_between(wavelengths, low, high, color=style(3)["color"], alpha=0.18, linewidth=0)
-    plot.set_yscale("log")
+    scale_plainly(plot, [2.0**power for power in range(-8, 9)])
     plot.set_ylabel("frequency / plain RoPE's", color=INK)
     label_tokens(plot, wavelengths[0], wavelengths[-1], "wavelength under plain RoPE, tokens")
     plot.axvline(found.trained, color=INK, linewidth=1, linestyle=":")

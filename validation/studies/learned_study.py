@@ -70,7 +70,7 @@ def _fit(
     # A parameter of its own for each fit: the model is edited by it.
     start = nn.Parameter(plain.clone()) if name == "learned" else positive(plain)
     model = laboratory.model(rotary_inv_freq=start)
-    memory: Memory = remember(model, text, plan.piece)
+    memory: Memory = remember(model, text, plan.piece, plan.lead)
     fitted: LearnedFrequencies | MixedFrequencies
     if name == "learned":
         fitted = LearnedFrequencies(model, text.shape[1])
@@ -85,6 +85,7 @@ def _fit(
         "queries_per_step": plan.queries,
         "keys_per_step": plan.first + plan.sampled + plan.near,
         "piece_tokens": plan.piece,
+        "lead_tokens": plan.lead,
         "loss_nats_by_step": [round(loss, 5) for loss in losses],
     }
     if isinstance(fitted, LearnedFrequencies):

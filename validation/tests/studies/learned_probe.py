@@ -47,7 +47,8 @@ def main(folder: Path) -> dict[str, object]:
     tokens = torch.randint(320, (1, POSITIONS), generator=torch.Generator().manual_seed(0))
     parameter = nn.Parameter(given[0].clone())
     model = load(folder, parameter)
-    memory = remember(model, tokens, POSITIONS)
+    memory = remember(model, tokens, POSITIONS, 0)
+    pieces = [remember(model, tokens, POSITIONS // 3, lead) for lead in (0, 48)]
     learned = LearnedFrequencies(model, POSITIONS)
     start = POSITIONS - QUERIES
     every = Excerpt(torch.arange(start), torch.zeros(start, dtype=torch.float64), start, POSITIONS)
@@ -60,6 +61,10 @@ def main(folder: Path) -> dict[str, object]:
     weights = torch.full((2,), 2.0, dtype=torch.float64).log()
     weighted = Excerpt(twice[::2], weights, start, POSITIONS)
     found: dict[str, object] = {
+        "keys_by_layer": [
+            [(kept - key).abs().max().item() for kept, key in zip(p.keys, memory.keys, strict=True)]
+            for p in pieces
+        ],
         "excerpt": loss(every).item(),
         "whole": losses(model, tokens)[start:].mean().item(),
         "doubled": loss(doubled).item(),

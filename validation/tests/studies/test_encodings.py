@@ -180,7 +180,8 @@ def test_findings_say_what_the_figures_are() -> None:
     assert "0 of the fork's 10,000 values of the final hidden states differ (" in found
     assert "Llama 3.1's loss is lower by 0.5 [0.5, 0.5] nats beside plain RoPE's" in found
     assert "nats is: Llama 3.1 the same." in found
-    assert "Llama 3.1 lower by 0.5 [0.5, 0.5] nats; beside its largest score" in found
+    assert "lowest under Llama 3.1, 2.5 [2.5, 2.5], and highest under plain RoPE, 3 [3, 3]" in found
+    assert "Llama 3.1's lower by 0.5 [0.5, 0.5] beside plain RoPE's 3 [3, 3]" in found
     assert "agree within their uncertainty on 2 of 2" in found
     order = found[found.index("losses in nats") :]
     assert order.index("Llama 3.1") < order.index("plain RoPE")
@@ -221,5 +222,6 @@ def test_page_has_every_scheme_and_needs_plain_rope(tmp_path: Path) -> None:
     text = json.dumps([row.cells for table in page.tables for row in table.rows])
     assert all(name in text for name in NAMES.values())
     assert {picture.name for picture in page.pictures} == {"losses", "attention"}
+    assert "One seed" in findings(schemes[0])
     with pytest.raises(InputError, match="no reading under plain RoPE"):
         compose(schemes[1:])

@@ -52,6 +52,14 @@ def test_an_excerpt_with_all_keys_is_the_whole_text(probed: dict[str, Any]) -> N
     assert probed["without"] != pytest.approx(probed["whole"], rel=1e-3)
 
 
+def test_keys_are_kept_piece_by_piece(probed: dict[str, Any]) -> None:
+    """In the first layer they are the text's; in the second a lead brings them closer to it."""
+    without, led = probed["keys_by_layer"]
+    # Matrix products of other shapes may sum in another order.
+    assert max(without[0], led[0]) < 1e-12
+    assert 0 < led[1] < without[1]
+
+
 def test_a_key_counts_as_often_as_it_stands_for(probed: dict[str, Any]) -> None:
     """Two of a kind are one of twice the weight."""
     assert probed["weighted"] == pytest.approx(probed["doubled"], rel=1e-9)
@@ -189,6 +197,7 @@ def reading(name: str, seed: int, loss: float, beyond: float, ratio: float = 0.5
         "queries_per_step": 8,
         "keys_per_step": 52,
         "piece_tokens": 128,
+        "lead_tokens": 16,
         "loss_nats_by_step": [*[4.0] * 4, *[3.0] * 4],
     }
     if name == "learned":
