@@ -31,14 +31,17 @@ class Estimate:
 
     def __str__(self) -> str:
         """As people read it: `3.142 [3.140, 3.145]`."""
+        if not np.isfinite((self.low, self.high)).all():
+            return f"{self.value:.4g} [of one sample]"
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
     def agrees_with(self, other: "Estimate") -> bool:
         """Whether the two differ by no more than the uncertainty of their difference."""
-        return abs(self.value - other.value) <= np.hypot(
+        uncertainty = np.hypot(
             max(self.high - self.value, self.value - self.low),
             max(other.high - other.value, other.value - other.low),
         )
+        return bool(abs(self.value - other.value) <= uncertainty)
 
 
 def mean_of_positions(values: NDArray[np.float64], block: int = BLOCK) -> Estimate:
