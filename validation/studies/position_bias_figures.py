@@ -136,6 +136,12 @@ class Grid:
         """The mean over passkeys."""
         return mean(self.gains)
 
+    @property
+    def log_probability(self) -> float | None:
+        """The passkey's own, mean of its tokens, in nats."""
+        found = [loaded(record.values["log_probabilities_nats"]) for record in self.records]
+        return float(np.mean(found)) if found else None
+
     def cell(self, length: int, depth: float) -> float:
         """The mean gain there, NaN if nothing was measured."""
         gains = self.chosen(length=length, depth=depth).gains

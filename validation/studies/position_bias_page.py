@@ -7,7 +7,7 @@ import numpy as np
 
 from validation.reporting.tables import Column, Row, Table
 from validation.reporting.wording import ABSENT, tokens
-from validation.studies.contrasts import agreement, contrast, head_name, signed
+from validation.studies.contrasts import agreement, contrast, head_name, loaded, signed
 from validation.studies.estimates import mean
 from validation.studies.page import Page, Picture
 from validation.studies.position_bias_figures import (
@@ -130,10 +130,11 @@ def _say_distance(profiles: Profiles) -> str:
     if half < 2 * _FAR:
         return f"{sentence}."
     far = profiles.at_distances(-1, _FAR, None)
-    farthest = profiles.at_distances(-1, half // 2, None)
+    # Not every one of these queries has keys so far away: what there are.
+    farthest = profiles.at_distances(-1, half, None)
     return (
-        f"{sentence}, those {tokens(_FAR)} or more away {far}, and those {tokens(half // 2)} or "
-        f"more away {farthest}, the first token aside."
+        f"{sentence}, those {tokens(_FAR)} or more away {far}, and those {tokens(half)} or more "
+        f"away {farthest}, the first token aside."
     )
 
 
@@ -254,31 +255,37 @@ def _tabulate_attention(profiles: Profiles) -> Table:
             rows.append(
                 Row((_queries(profiles, group), str(record.unit["seed"]), *map(str, cells)))
             )
+    error = max(
+        float(loaded(record.values["largest_error_of_sum"])) for record in profiles.records
+    )
     return Table(
-        "Shares of attention, mean of all heads; by distance without the first token",
+        "Shares of attention, mean of all heads; by distance without the first token "
+        f"(all of a query's add up to 1 within {error:.1e})",
         tuple(Column(heading, "text") for heading in headings),
         tuple(rows),
     )
 
 
 def _tabulate_grid(grid: Grid) -> Table:
-    columns = ("tokens", "depth", *(f"seed {seed}" for seed in grid.seeds), "mean")
+    seeds = (f"seed {seed}" for seed in grid.seeds)
+    columns = ("tokens", "depth", *seeds, "mean", "log-probability itself")
     rows = []
     for length in grid.lengths:
         for depth in grid.depths:
             cell = grid.chosen(length=length, depth=depth)
             by_seed = {record.unit["seed"]: gain(record) for record in cell.records}
             cells = (_figure(by_seed.get(seed)) for seed in grid.seeds)
-            mean_cell = _figure(grid.cell(length, depth))
-            rows.append(Row((tokens(length), f"{depth:.0%}", *cells, mean_cell)))
+            of_all = (_figure(grid.cell(length, depth)), _figure(cell.log_probability))
+            rows.append(Row((tokens(length), f"{depth:.0%}", *cells, *of_all)))
         by_seed_means = (
             str(grid.chosen(length=length, seed=seed).mean_gain)
             if grid.chosen(length=length, seed=seed).records
             else ABSENT
             for seed in grid.seeds
         )
-        whole = str(grid.chosen(length=length).mean_gain)
-        rows.append(Row((tokens(length), "all", *by_seed_means, whole)))
+        row = grid.chosen(length=length)
+        of_all = (str(row.mean_gain), _figure(row.log_probability))
+        rows.append(Row((tokens(length), "all", *by_seed_means, *of_all)))
     return Table(
         "Gain in log-probability of the passkey, nats a token",
         (Column(columns[0], "text"), Column(columns[1], "text"), *map(Column, columns[2:])),

@@ -39,8 +39,8 @@ def draw_attention(profiles: Profiles) -> Figure:
         draw_estimates(by_position, positions[: len(reach)], curve[: len(reach)], label, index)
     label_tokens(by_distance, 1, longest, "distance (tokens), first token aside")
     label_tokens(by_position, 1, longest, "position of the key, from 1")
-    for each in (by_distance, by_position):
-        each.set_yscale("log")
+    by_distance.set_ylim(bottom=0)
+    by_position.set_yscale("log")
     by_distance.set_ylabel("share of attention, by octave", color=INK)
     by_distance.legend(frameon=False, fontsize=8.5)
     return figure
@@ -53,11 +53,12 @@ def draw_grid(grid: Grid) -> Figure:
     )
     panel: Axes = axes[0, 0]
     gains = np.array([[grid.cell(n, depth) for n in grid.lengths] for depth in grid.depths])
-    image = panel.imshow(gains, aspect="auto", cmap="cividis")
-    middle = (np.nanmin(gains) + np.nanmax(gains)) / 2
+    # From 0, where the text does not help: a colour then says how much of the best is left.
+    least, most = min(0.0, float(np.nanmin(gains))), max(0.1, float(np.nanmax(gains)))
+    image = panel.imshow(gains, aspect="auto", cmap="cividis", vmin=least, vmax=most)
     for (row, column), value in np.ndenumerate(gains):
         if np.isfinite(value):
-            colour = "white" if value <= middle else "black"
+            colour = "white" if value <= (least + most) / 2 else "black"
             panel.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
     panel.set_xticks(range(len(grid.lengths)), [tokens(length) for length in grid.lengths])
     panel.set_yticks(range(len(grid.depths)), [f"{depth:.0%}" for depth in grid.depths])
