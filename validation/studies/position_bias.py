@@ -36,12 +36,14 @@ class Attention:
         first: share of the first token.
         by_distance: shares of all other tokens by octave of their distance; with `first`, 1.
         by_position: shares by octave of the keys' position; octave 0 is the first token, again.
+        by_key: share of each key, mean of heads and of those queries that see it.
     """
 
     queries: tuple[int, ...]
     first: Float[Tensor, "layer head row"]
     by_distance: Float[Tensor, "layer head row octave"]
     by_position: Float[Tensor, "layer head row octave"]
+    by_key: Float[Tensor, "layer key"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,16 @@ def divide_pattern(
     return first, by_distance, by_position
 
 
+def share_by_key(
+    pattern: Float[Tensor, "head row key"], queries: Sequence[int]
+) -> Float[Tensor, "key"]:
+    """What each key gets, mean of heads and of those queries that see it, in float64."""
+    keys = torch.arange(pattern.shape[-1], device=pattern.device)
+    n_seeing = (torch.tensor(queries, device=pattern.device)[:, None] >= keys).sum(0)
+    shares: Tensor = pattern.double().mean(0).sum(0) / n_seeing.clamp(min=1)
+    return shares
+
+
 def divide_attention(
     model: "HookedTransformer", tokens: Int[Tensor, "1 pos"], queries: Sequence[int]
 ) -> Attention:
@@ -131,7 +143,8 @@ def divide_attention(
     parts: dict[int, tuple[Tensor, ...]] = {}
 
     def divide(pattern: Float[Tensor, "1 head row key"], hook: Any) -> None:
-        parts[hook.layer()] = tuple(part.cpu() for part in divide_pattern(pattern[0], queries))
+        divided = (*divide_pattern(pattern[0], queries), share_by_key(pattern[0], queries))
+        parts[hook.layer()] = tuple(part.cpu() for part in divided)
 
     with (
         torch.no_grad(),
@@ -139,10 +152,8 @@ def divide_attention(
         model.hooks(fwd_hooks=[(_is_pattern, divide)]),
     ):
         model(tokens, stop_at_layer=model.cfg.n_layers)
-    first, by_distance, by_position = (
-        torch.stack([parts[layer][which] for layer in sorted(parts)]) for which in range(3)
-    )
-    return Attention(tuple(queries), first, by_distance, by_position)
+    of_layers = zip(*(parts[layer] for layer in sorted(parts)), strict=True)
+    return Attention(tuple(queries), *(torch.stack(each) for each in of_layers))
 
 
 def spread_queries(context: int, rows: int, least: int) -> list[range]:

@@ -255,9 +255,7 @@ def _tabulate_attention(profiles: Profiles) -> Table:
             rows.append(
                 Row((_queries(profiles, group), str(record.unit["seed"]), *map(str, cells)))
             )
-    error = max(
-        float(loaded(record.values["largest_error_of_sum"])) for record in profiles.records
-    )
+    error = max(float(loaded(record.values["largest_error_of_sum"])) for record in profiles.records)
     return Table(
         "Shares of attention, mean of all heads; by distance without the first token "
         f"(all of a query's add up to 1 within {error:.1e})",
