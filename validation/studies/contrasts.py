@@ -16,9 +16,15 @@ _DIGITS = 5
 
 def contrast(value: Estimate, other: Estimate) -> str:
     """How the first compares, as in `that is higher than`."""
+    word = direction(value, other)
+    return f"{word} than" if word in ("higher", "lower") else f"{word} from"
+
+
+def direction(value: Estimate, other: Estimate) -> str:
+    """Whether the first is higher or lower."""
     if value.agrees_with(other):
-        return "no different, within the uncertainty, from"
-    return "higher than" if value.value > other.value else "lower than"
+        return "no different, within the uncertainty,"
+    return "higher" if value.value > other.value else "lower"
 
 
 def signed(difference: Estimate, positive: str, negative: str) -> str:

@@ -184,14 +184,15 @@ def _decompose_layer(
     queries: Sequence[int],
     scale: float,
 ) -> _Layer:
-    positions, attention = find_landmarks(scores, queries)
+    # In float32 at least: in half precision the residual is then of the model's rounding alone.
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    positions, attention = find_landmarks(scores.to(dtype), queries)
     heads = torch.arange(len(scores), device=scores.device)
     selectivity, deviation, residuals, spreads = [], [], [], []
     octaves = int(octave_of(torch.tensor(len(keys) - 1))) + 1
     for row, query in enumerate(queries):
-        # In float32 whatever the model's dtype: then the residual is of the model's rounding.
-        pairs = pair_contributions(rotated[row].float(), keys[: query + 1].float(), scale)
-        of_model = scores[:, row, : query + 1].float()
+        pairs = pair_contributions(rotated[row].to(dtype), keys[: query + 1].to(dtype), scale)
+        of_model = scores[:, row, : query + 1].to(dtype)
         residuals.append(float((pairs.sum(-1) - of_model).abs().max()))
         spreads.append(float(of_model.std(-1).mean()))
         mean = pairs.mean(1)
@@ -216,7 +217,7 @@ def find_landmarks(
         scores: rows of one layer's scores, masked where a key is after the query.
         queries: their positions, ascending.
     """
-    pattern = scores.float().softmax(-1)
+    pattern = scores.softmax(-1)
     keys = torch.arange(pattern.shape[-1], device=pattern.device)
     rows = torch.tensor(queries, device=pattern.device)
     total = pattern.sum(1, keepdim=True)

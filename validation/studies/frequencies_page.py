@@ -6,7 +6,7 @@ import numpy as np
 
 from validation.reporting.tables import Column, Row, Table
 from validation.reporting.wording import ABSENT, tokens
-from validation.studies.contrasts import agreement, contrast, head_name, loaded
+from validation.studies.contrasts import agreement, contrast, direction, head_name, loaded
 from validation.studies.estimates import Estimate
 from validation.studies.frequencies import BANDS, FAR, FIRST, LOOK_UP, OTHER_SINK, PREVIOUS
 from validation.studies.frequencies_figures import Context, Selectivity, by_context
@@ -52,6 +52,8 @@ _LIMITS = (
     "apart, and no frequency was changed here.",
     "The far look-up is the largest of thousands of excesses: a head without any look-ups has one, "
     "too, only a small one, and the threshold is a choice.",
+    "Intervals hold a landmark's heads fixed and are over the queries of a few windows: what other "
+    "text would give, only the seeds say, and which heads count differs between them.",
     "Windows begin in the middle of a document and without a special token: the first token is any "
     "token of the text.",
 )
@@ -145,12 +147,11 @@ def _say_distance(context: Context) -> str:
     parts = []
     for band in context.present:
         curve = context.deviation(band)
-        parts.append(
-            f"{band} {curve[far]} and {curve[near]}, {contrast(curve[far], curve[near])} it"
-        )
+        said = direction(curve[far], curve[near]).strip(",")
+        parts.append(f"{band} {curve[far]} after {curve[near]}, {said}")
     return (
         f"The mean absolute contribution of a pair, over all heads, {tokens(start)} to "
-        f"{tokens(stop)} tokens away and at the previous token, by band: {'; '.join(parts)}."
+        f"{tokens(stop)} tokens away after that to the previous token, by band: {'; '.join(parts)}."
     )
 
 

@@ -93,6 +93,7 @@ def _draw_shares(panel: Axes, context: Context) -> None:
     bands = context.present
     found = {name: context.selectivity(name) for name in context.landmarks}
     width = 0.8 / len(bands)
+    panel.set_axisbelow(True)
     for index, band in enumerate(bands):
         for place, selectivity in enumerate(found.values()):
             if selectivity is None:

@@ -90,6 +90,55 @@ class Profiles:
         found = [loaded(record.values["first_of_heads_by_group"])[group] for record in self.records]
         return np.asarray(np.mean(found, axis=0))
 
+    @property
+    def other_sinks(self) -> list["OtherSink"]:
+        """Seed by seed, the key that most layers have as theirs."""
+        found = []
+        for record in self.records:
+            positions = loaded(record.values["other_sink_positions"]).astype(int)
+            shares = loaded(record.values["other_sink_by_layer"])
+            exceeds = shares > loaded(record.values["first_by_layer"])
+            common = int(np.bincount(positions).argmax())
+            layers = positions == common
+            highest = int(np.where(layers, shares, 0).argmax())
+            tokens_of_layers = record.values["other_sink_tokens"]
+            assert isinstance(tokens_of_layers, list)
+            found.append(
+                OtherSink(
+                    seed=int(record.unit["seed"]),
+                    position=common,
+                    token=str(tokens_of_layers[highest]),
+                    layers=int(layers.sum()),
+                    layers_beyond_first=int((layers & exceeds).sum()),
+                    highest_layer=highest,
+                    share=float(shares[highest]),
+                )
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class OtherSink:
+    """The key, the first token aside, that has most attention in most layers.
+
+    Attributes:
+        seed: of its window.
+        position: in the window, from 0.
+        token: as text.
+        layers: that have it as theirs.
+        layers_beyond_first: those of them that give it more than the first token.
+        highest_layer: the one that gives it most.
+        share: of that layer's attention, mean of heads and queries.
+    """
+
+    seed: int
+    position: int
+    token: str
+    layers: int
+    layers_beyond_first: int
+    highest_layer: int
+    share: float
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -1,13 +1,10 @@
 """The study `position-bias` as people read it."""
 
 from collections.abc import Sequence
-from itertools import chain
 
-import numpy as np
-
-from validation.reporting.tables import Column, Row, Table
-from validation.reporting.wording import ABSENT, tokens
-from validation.studies.contrasts import agreement, contrast, head_name, loaded, signed
+from validation.reporting.tables import Table
+from validation.reporting.wording import tokens
+from validation.studies.contrasts import agreement, contrast, head_name, signed
 from validation.studies.estimates import mean
 from validation.studies.page import Page, Picture
 from validation.studies.position_bias_figures import (
@@ -16,10 +13,17 @@ from validation.studies.position_bias_figures import (
     NEEDLE,
     Grid,
     Profiles,
-    gain,
     split,
 )
 from validation.studies.position_bias_plots import draw_attention, draw_grid, draw_heads
+from validation.studies.position_bias_tables import (
+    FAR,
+    NEAR,
+    queries_of,
+    tabulate_attention,
+    tabulate_grid,
+    tabulate_heads,
+)
 from validation.studies.records import StudyRecord
 
 __all__ = ["ATTENTION", "NEEDLE", "QUESTION", "compose"]
@@ -28,9 +32,6 @@ QUESTION = (
     "How does attention depend on distance and on absolute position, and does the model find a "
     "passkey wherever it is?"
 )
-
-_NEAR = 64
-_FAR = 1024
 
 _SINK = 0.5
 """A head that gives the first token more than half is called a sink here."""
@@ -76,13 +77,13 @@ def compose(records: list[StudyRecord]) -> Page:
     pictures: list[Picture] = []
     tables: list[Table] = []
     if profiles:
-        findings += [_say_first(profiles), _say_distance(profiles)]
+        findings += [_say_first(profiles), _say_other_sinks(profiles), _say_distance(profiles)]
         pictures.append(_picture_attention(profiles))
-        tables.append(_tabulate_attention(profiles))
+        tables.append(tabulate_attention(profiles))
     if grid:
         findings += [_say_length(grid), _say_depth(grid), _say_heads(grid)]
         pictures.append(_picture_grid(grid))
-        tables += [_tabulate_grid(grid), _tabulate_heads(grid, profiles)]
+        tables += [tabulate_grid(grid), tabulate_heads(grid, profiles)]
     if grid and profiles:
         pictures.append(_picture_heads(profiles, grid))
     return Page(
@@ -96,17 +97,12 @@ def compose(records: list[StudyRecord]) -> Page:
     )
 
 
-def _queries(profiles: Profiles, group: int) -> str:
-    start, stop = profiles.octave(group)
-    return f"{tokens(start)} to {tokens(stop)}"
-
-
 def _say_first(profiles: Profiles) -> str:
     heads = profiles.first_of_heads(-1)
     last = profiles.first(-1)
     sentence = (
-        f"Queries {_queries(profiles, -1)} give the first token {last} of their attention, mean of "
-        f"all {heads.size} heads ({agreement(profiles.first_by_seed(-1))}); "
+        f"Queries {queries_of(profiles, -1)} give the first token {last} of their attention, mean "
+        f"of all {heads.size} heads ({agreement(profiles.first_by_seed(-1))}); "
         f"{int((heads > _SINK).sum())} heads give it more than half."
     )
     if len(profiles.groups) < 2:
@@ -114,26 +110,40 @@ def _say_first(profiles: Profiles) -> str:
     early = profiles.first(0)
     n_early = int((profiles.first_of_heads(0) > _SINK).sum())
     return (
-        f"{sentence} That is {contrast(last, early)} what queries {_queries(profiles, 0)} give it, "
-        f"{early}, where {n_early} heads give it more than half."
+        f"{sentence} That is {contrast(last, early)} what queries {queries_of(profiles, 0)} give "
+        f"it, {early}, where {n_early} heads give it more than half."
+    )
+
+
+def _say_other_sinks(profiles: Profiles) -> str:
+    n_layers = len(profiles.first_of_heads(-1))
+    parts = [
+        f"in seed {sink.seed} the token at position {sink.position}, {sink.token!r}: in "
+        f"{sink.layers} of {n_layers} layers, in {sink.layers_beyond_first} of them with more than "
+        f"the first token has, and most in layer {sink.highest_layer}, {sink.share:.3g}"
+        for sink in profiles.other_sinks
+    ]
+    return (
+        "Beside the first token, the one key that has most of a layer's attention, mean of heads "
+        f"and queries, most often is {'; '.join(parts)}."
     )
 
 
 def _say_distance(profiles: Profiles) -> str:
-    near = profiles.at_distances(-1, 0, _NEAR)
-    by_seed = [profiles.at_distances(-1, 0, _NEAR, [record]) for record in profiles.records]
+    near = profiles.at_distances(-1, 0, NEAR)
+    by_seed = [profiles.at_distances(-1, 0, NEAR, [record]) for record in profiles.records]
     sentence = (
-        f"The {_NEAR} latest tokens, the query's own among them, have {near} of the attention of "
-        f"queries {_queries(profiles, -1)} ({agreement(by_seed)})"
+        f"The {NEAR} latest tokens, the query's own among them, have {near} of the attention of "
+        f"queries {queries_of(profiles, -1)} ({agreement(by_seed)})"
     )
     half, _ = profiles.octave(-1)
-    if half < 2 * _FAR:
+    if half < 2 * FAR:
         return f"{sentence}."
-    far = profiles.at_distances(-1, _FAR, None)
+    far = profiles.at_distances(-1, FAR, None)
     # Not every one of these queries has keys so far away: what there are.
     farthest = profiles.at_distances(-1, half, None)
     return (
-        f"{sentence}, those {tokens(_FAR)} or more away {far}, and those {tokens(half)} or more "
+        f"{sentence}, those {tokens(FAR)} or more away {far}, and those {tokens(half)} or more "
         f"away {farthest}, the first token aside."
     )
 
@@ -232,86 +242,6 @@ def _picture_heads(profiles: Profiles, grid: Grid) -> Picture:
         draw_heads(profiles, grid),
         "Share of the first token in every head by layer, and copy scores of the heads that copy "
         "most.",
-        f"Left: queries {_queries(profiles, -1)}, mean of seeds. Right: the heads with the highest "
-        "scores over all seeds, with 95 % intervals over passkeys, seed by seed.",
-    )
-
-
-def _tabulate_attention(profiles: Profiles) -> Table:
-    spans = [(0, _NEAR), (_NEAR, _FAR), (_FAR, None)]
-    headings = (
-        "queries",
-        "seed",
-        "first token",
-        f"to {_NEAR} away",
-        f"{_NEAR} to {tokens(_FAR)} away",
-        f"{tokens(_FAR)} away and more",
-    )
-    rows = []
-    for group in range(len(profiles.groups)):
-        for record, first in zip(profiles.records, profiles.first_by_seed(group), strict=True):
-            shares = [profiles.at_distances(group, *span, [record]) for span in spans]
-            cells = (first, *shares)
-            rows.append(
-                Row((_queries(profiles, group), str(record.unit["seed"]), *map(str, cells)))
-            )
-    error = max(float(loaded(record.values["largest_error_of_sum"])) for record in profiles.records)
-    return Table(
-        "Shares of attention, mean of all heads; by distance without the first token "
-        f"(all of a query's add up to 1 within {error:.1e})",
-        tuple(Column(heading, "text") for heading in headings),
-        tuple(rows),
-    )
-
-
-def _tabulate_grid(grid: Grid) -> Table:
-    seeds = (f"seed {seed}" for seed in grid.seeds)
-    columns = ("tokens", "depth", *seeds, "mean", "log-probability itself")
-    rows = []
-    for length in grid.lengths:
-        for depth in grid.depths:
-            cell = grid.chosen(length=length, depth=depth)
-            by_seed = {record.unit["seed"]: gain(record) for record in cell.records}
-            cells = (_figure(by_seed.get(seed)) for seed in grid.seeds)
-            of_all = (_figure(grid.cell(length, depth)), _figure(cell.log_probability))
-            rows.append(Row((tokens(length), f"{depth:.0%}", *cells, *of_all)))
-        by_seed_means = (
-            str(grid.chosen(length=length, seed=seed).mean_gain)
-            if grid.chosen(length=length, seed=seed).records
-            else ABSENT
-            for seed in grid.seeds
-        )
-        row = grid.chosen(length=length)
-        of_all = (str(row.mean_gain), _figure(row.log_probability))
-        rows.append(Row((tokens(length), "all", *by_seed_means, *of_all)))
-    return Table(
-        "Gain in log-probability of the passkey, nats a token",
-        (Column(columns[0], "text"), Column(columns[1], "text"), *map(Column, columns[2:])),
-        tuple(rows),
-    )
-
-
-def _figure(value: float | None) -> str:
-    return ABSENT if value is None or not np.isfinite(value) else f"{value:.2f}"
-
-
-def _tabulate_heads(grid: Grid, profiles: Profiles | None) -> Table:
-    listed = [grid.most_copying, *(grid.chosen(seed=seed).most_copying for seed in grid.seeds)]
-    heads = dict.fromkeys(chain.from_iterable(listed))
-    first = profiles.first_of_heads(-1) if profiles else None
-    rows = [
-        Row(
-            (
-                head_name(*head),
-                *(str(grid.chosen(seed=seed).copy_score([head])) for seed in grid.seeds),
-                ABSENT if first is None else f"{first[head]:.3f}",
-            )
-        )
-        for head in heads
-    ]
-    headings = (*(f"copy score, seed {seed}" for seed in grid.seeds), "share of the first token")
-    return Table(
-        f"The {MOST_COPYING} heads with the highest copy scores, of each seed and of all",
-        (Column("head", "text"), *map(Column, headings)),
-        tuple(rows),
+        f"Left: queries {queries_of(profiles, -1)}, mean of seeds. Right: the heads with the "
+        "highest scores over all seeds, with 95 % intervals over passkeys, seed by seed.",
     )

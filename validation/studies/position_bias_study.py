@@ -99,6 +99,10 @@ def _measure_attention(laboratory: Laboratory, unit: Unit) -> Values:
     whole = found.first + found.by_distance.sum(-1)
     last = slice(-len(groups[-1]), None)
     starts = np.cumsum([0, *map(len, groups)])
+    # Keys that at least the last octave of queries sees.
+    shares, sinks = found.by_key[:, 1 : context // 2].max(-1)
+    decode = _tokenizer(laboratory.request.checkpoint.path).decode
+    text = laboratory.window(context, seed)
     return {
         "octaves": [list(each) for each in octave_ranges(context)],
         "groups": [[group.start, group.stop, group.step] for group in groups],
@@ -114,6 +118,10 @@ def _measure_attention(laboratory: Laboratory, unit: Unit) -> Values:
         "by_distance_of_heads_error": stored(_standard_error(found.by_distance[:, :, last])),
         "by_position_of_heads": stored(found.by_position[:, :, last].mean(2)),
         "by_position_of_heads_error": stored(_standard_error(found.by_position[:, :, last])),
+        "first_by_layer": stored(found.by_key[:, 0]),
+        "other_sink_by_layer": stored(shares),
+        "other_sink_positions": stored(sinks + 1),
+        "other_sink_tokens": [decode([int(text[sink + 1])]) for sink in sinks.tolist()],
         "largest_error_of_sum": float((whole - 1).abs().max()),
     }
 
@@ -126,19 +134,19 @@ def _standard_error(
     return error
 
 
-@cache
 def _encoder(path: Path) -> Callable[[str], list[int]]:
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(
-        path, local_files_only=True, trust_remote_code=False
-    )
-
     def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        ids: list[int] = _tokenizer(path)(text, add_special_tokens=False).input_ids
         return ids
 
     return encode
+
+
+@cache
+def _tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
 
 _FOLDER = Path(__file__).parent
