@@ -35,7 +35,7 @@ def signed(difference: Estimate, positive: str, negative: str) -> str:
 
 
 def agreement(of_seeds: Sequence[Estimate]) -> str:
-    """Whether all seeds agree within their uncertainty, and their figures."""
+    """Whether all seeds agree within their uncertainty, and their figures, as a clause."""
     if len(of_seeds) < 2:
         return "one seed was measured"
     figures = ", ".join(f"{each.value:.4g}" for each in of_seeds)
@@ -43,8 +43,8 @@ def agreement(of_seeds: Sequence[Estimate]) -> str:
     if not all(np.isfinite((each.low, each.high)).all() for each in of_seeds):
         return f"the seeds have {figures}, of one sample each: whether they agree is not known"
     if all(a.agrees_with(b) for a, b in pairs):
-        return f"the seeds agree within their uncertainty ({figures})"
-    return f"the seeds differ by more than their uncertainty ({figures})"
+        return f"the seeds agree within their uncertainty: {figures}"
+    return f"the seeds differ by more than their uncertainty: {figures}"
 
 
 def stored(values: Tensor | NDArray[np.float64]) -> JsonValue:

@@ -84,12 +84,13 @@ def _say_landmark(contexts: Sequence[Context], landmark: str) -> str:
     if found is None:
         return f"No head of {longest.n_heads} is one of the {landmark}'s, in {where}."
     counts = " and ".join(str(len(heads)) for heads in of_seeds)
-    both = "" if len(of_seeds) < 2 else f", {len(set.intersection(*map(set, of_seeds)))} of all"
+    common = len(set.intersection(*map(set, of_seeds)))
+    in_common = f" ({common} in all seeds)" if len(of_seeds) > 1 else ""
     shares = {band: found.share(band) for band in longest.present}
     most = max(longest.present, key=lambda band: shares[band].value)
     parts = ", ".join(f"{band} {_percent(share)}" for band, share in shares.items())
     sentence = (
-        f"{landmark.capitalize()}, {counts} heads of {longest.n_heads} (by seed{both}), {where}: "
+        f"{landmark.capitalize()}, {counts} of {longest.n_heads} heads{in_common}, {where}: "
         f"of {found.total} nats over the mean key, {parts}. The {most} band's part is the largest "
         f"({agreement(_shares_by_seed(longest, landmark, most))}), "
         f"{_against_next(found, most, longest.present)}."

@@ -31,6 +31,7 @@ def draw_pairs(contexts: Sequence[Context]) -> Figure:
         is_lowest = index + 2 >= len(longest.landmarks)
         label = "wavelength (tokens)" if is_lowest else ""
         label_tokens(panel, 1, max(longest.wavelengths), label)
+        panel.set_xlim(2, 2 * max(longest.wavelengths))  # of a panel without a curve, too
         _mark_bands(panel, longest)
     _add_legend(
         next((each for each in axes.flat if each.get_legend_handles_labels()[1]), axes[0, 0])

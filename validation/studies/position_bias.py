@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DIGITS = 8
 """Of a passkey, each another one: where a digit was copied from is then no question."""
 
-RIVALS = 4
+RIVALS = 3
 """Passkeys that are not in the text, whose log-probability is subtracted."""
 
 NEEDLE = ("\n\nThe passkey is ", ". Remember it: it is the passkey.\n\n")

@@ -46,7 +46,7 @@ _METHOD = (
     "queries, those within 64 positions drawn together.",
     "Passkey: a sentence with 8 random digits, each another one, in real text; the question is at "
     "the end, and the answer is teacher-forced. The gain is the mean log-probability of the "
-    "answer's tokens less that of 4 passkeys that are not in the text, after the same text and "
+    "answer's tokens less that of 3 passkeys that are not in the text, after the same text and "
     "question. As passkeys are drawn alike, this expects what the same answer gains over a text "
     "with another passkey, and needs one reading of the text. Intervals are over passkeys.",
     "Retrieval heads: the copy score of Wu et al. 2024 (arXiv 2404.15574), the share of the "

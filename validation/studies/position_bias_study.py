@@ -23,7 +23,7 @@ from validation.studies.position_bias_page import ATTENTION, NEEDLE, QUESTION, c
 from validation.studies.records import Unit, Values
 from validation.studies.study import Study
 
-CONTEXTS = (1024, 2048, 4096, 8192, 16384)
+CONTEXTS = (1024, 4096, 8192, 16384)
 
 DEPTHS = (0.05, 0.35, 0.65, 0.95)
 """Two near the ends, two in the middle; not the ends themselves, where text is on one side only."""

@@ -6,6 +6,7 @@ In float64, so that two ways of computing the same differ by rounding only.
 """
 
 import sys
+from functools import partial
 
 import torch
 from transformer_lens import HookedTransformer
@@ -21,7 +22,7 @@ from validation.studies.position_bias import (
     share_by_key,
 )
 
-CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+assert_close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-12)
 """Float64 has 1e-16; kernels that sum in other orders leave 1e-14 after two layers."""
 
 QUERIES = [600, 650, 700, 767]
@@ -56,15 +57,15 @@ def check_division(model: HookedTransformer, tokens: torch.Tensor) -> None:
     """Shares add up to 1, and are the whole pattern's."""
     found = divide_attention(model, tokens, QUERIES)
     ones = torch.ones_like(found.first)
-    torch.testing.assert_close(found.by_position.sum(-1), ones, **CLOSE)
-    torch.testing.assert_close(found.first + found.by_distance.sum(-1), ones, **CLOSE)
+    assert_close(found.by_position.sum(-1), ones)
+    assert_close(found.first + found.by_distance.sum(-1), ones)
     for layer, pattern in enumerate(whole(model, tokens)[2]):
         rows = pattern[:, QUERIES]
         first, by_distance, by_position = divide_pattern(rows, QUERIES)
-        torch.testing.assert_close(found.first[layer], first, **CLOSE)
-        torch.testing.assert_close(found.by_distance[layer], by_distance, **CLOSE)
-        torch.testing.assert_close(found.by_position[layer], by_position, **CLOSE)
-        torch.testing.assert_close(found.by_key[layer], share_by_key(rows, QUERIES), **CLOSE)
+        assert_close(found.first[layer], first)
+        assert_close(found.by_distance[layer], by_distance)
+        assert_close(found.by_position[layer], by_position)
+        assert_close(found.by_key[layer], share_by_key(rows, QUERIES))
 
 
 def check_decomposition(model: HookedTransformer, tokens: torch.Tensor) -> None:
@@ -76,11 +77,11 @@ def check_decomposition(model: HookedTransformer, tokens: torch.Tensor) -> None:
         rows = scores[:, QUERIES]
         positions, attention = find_landmarks(rows, QUERIES)
         assert torch.equal(found.positions[:, layer], positions)
-        torch.testing.assert_close(found.attention[:, layer], attention, **CLOSE)
+        assert_close(found.attention[:, layer], attention)
         at = rows.gather(-1, positions.permute(1, 2, 0)).permute(2, 0, 1)
         means = [rows[:, row, : query + 1].mean(-1) for row, query in enumerate(QUERIES)]
         expected = at - torch.stack(means, dim=-1)
-        torch.testing.assert_close(found.selectivity[:, layer].sum(-1), expected, **CLOSE)
+        assert_close(found.selectivity[:, layer].sum(-1), expected)
     assert octave_of(torch.tensor(767)) == found.deviation.shape[3] - 1
     assert not found.deviation[:, :, :, :-1].eq(0).any(), "all octaves but the last are whole"
 
@@ -98,9 +99,9 @@ def check_answers(model: HookedTransformer, tokens: torch.Tensor) -> None:
         logits, _, patterns = whole(model, everything)
         expected = logits[rows].log_softmax(-1).gather(-1, torch.tensor(answer)[:, None])[:, 0]
         if log_probabilities is None:
-            torch.testing.assert_close(found.of_rivals, expected.mean()[None], **CLOSE)
+            assert_close(found.of_rivals, expected.mean()[None])
             continue
-        torch.testing.assert_close(log_probabilities, expected, **CLOSE)
+        assert_close(log_probabilities, expected)
         produced = torch.tensor(passkey)
         copies = [
             is_copied(each[:, rows], everything[0, :640], produced, needle.needle)

@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformer_lens_fork.bases import REPOSITORY
-from validation.studies.records import StudyRecord, Unit, Values
+from validation.studies.records import StudyRecord
 from validation.tests.reporting.conftest import digest
 
 
-def record(study: str, unit: Unit, values: Values) -> StudyRecord:
+def record(study: str, unit: Mapping[str, object], values: Mapping[str, object]) -> StudyRecord:
     """One unit with these values."""
     return StudyRecord.model_validate(
         {
