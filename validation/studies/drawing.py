@@ -66,7 +66,7 @@ def label_tokens(axes: Axes, low: float, high: float, name: str) -> None:
     """A logarithmic x axis with ticks at powers of two, written as `1k`, `2k`."""
     axes.set_xscale("log", base=2)
     powers = range(int(np.ceil(np.log2(max(low, 1)))), int(np.floor(np.log2(high))) + 1)
-    step = max(1, len(powers) // 7)
+    step = max(1, -(-len(powers) // 7))  # rounded up: seven fit beside a second panel
     axes.xaxis.set_major_locator(FixedLocator([2**power for power in powers[::step]]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tokens(round(value))))
     axes.xaxis.set_minor_locator(NullLocator())

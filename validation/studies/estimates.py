@@ -32,6 +32,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """As people read it: `3.142 [3.140, 3.145]`."""
+        if not np.isfinite((self.low, self.high)).all():
+            return f"{self.value:.4g} [of one sample]"
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
     def agrees_with(self, other: "Estimate") -> bool:
@@ -77,6 +79,36 @@ def mean(samples: NDArray[np.float64], value: float | None = None) -> Estimate:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(value, min(value, float(interval.low)), max(value, float(interval.high)))
+
+
+def ratio_of_means(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Estimate:
+    """The mean of one over that of another, measured on the same independent samples.
+
+    Args:
+        numerators: shape [sample].
+        denominators: shape [sample]; their mean is far from 0 for its uncertainty.
+    """
+    value = float(numerators.mean() / denominators.mean())
+    if len(numerators) < 2:
+        return Estimate(value, -np.inf, np.inf)
+    if np.ptp(numerators / denominators) == 0:
+        return Estimate(value, value, value)
+    interval = bootstrap(
+        (numerators, denominators),
+        lambda above, below, axis: above.mean(axis) / below.mean(axis),
+        paired=True,
+        n_resamples=_RESAMPLES,
+        confidence_level=_CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(value, min(value, float(interval.low)), max(value, float(interval.high)))
+
+
+def blocks_of(values: NDArray[np.float64], block: int) -> NDArray[np.float64]:
+    """Means of blocks of rows, shape [block, ...]; a short one at the end is left out."""
+    whole = max(1, len(values) // block)
+    return np.stack([each.mean(0) for each in np.array_split(values[: whole * block], whole)])
 
 
 def octaves(positions: int, first: int = 64) -> list[tuple[int, int]]:
