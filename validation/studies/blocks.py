@@ -24,8 +24,11 @@ def means_of_blocks(values: Float[np.ndarray, "pos"]) -> Float[np.ndarray, "bloc
 
 
 def ranges_of(context: int) -> list[tuple[int, int]]:
-    """Octaves of positions, the end excluded, of which the first is `FIRST` long."""
-    return octaves(context, FIRST)
+    """Octaves of positions, the end excluded; the first is `FIRST` long, none less than a block."""
+    ranges = octaves(context, FIRST)
+    if len(ranges) > 1 and ranges[-1][1] - ranges[-1][0] < BLOCK:
+        ranges[-2:] = [(ranges[-2][0], context)]
+    return ranges
 
 
 def mean_within(windows: Sequence[NDArray[np.float64]], start: int, stop: int) -> Estimate:

@@ -264,16 +264,21 @@ def _say_patches(patches: Patches) -> str:
 
 
 def _say_seeds(changes: Changes) -> str:
-    if len(changes.seeds) < 2:
+    repeated = [case for case, windows in changes.windows.items() if len(windows) > 1]
+    if not repeated:
         return "One seed was measured: whether another one agrees is not known."
     disagree = [
         f"'{edit}' at {tokens(context)}"
-        for edit, context in changes.windows
+        for edit, context in repeated
         if not changes.seeds_agree(edit, context)
     ]
-    total = len(changes.windows)
     said = (
         f"The changes over the whole window agree between the {len(changes.seeds)} seeds, within "
+        f"their uncertainty, in {len(repeated) - len(disagree)} of {len(repeated)} cases"
     )
-    said += f"their uncertainty, in {total - len(disagree)} of {total} cases"
-    return f"{said}; not in {', '.join(disagree)}." if disagree else f"{said}."
+    if disagree:
+        said += f"; not in {', '.join(disagree)}"
+    once = sorted({case[1] for case in changes.windows if case not in repeated})
+    if once:
+        said += f". At {', '.join(map(tokens, once))} tokens one seed was measured"
+    return f"{said}."

@@ -79,7 +79,8 @@ def _limits(records: Sequence[StudyRecord]) -> tuple[str, ...]:
         "model relies on what was edited, not what a model trained that way would do.",
         "Edits are made in every layer and head at once: which of them an effect comes from is not "
         "asked here.",
-        "Beyond the contexts at which every edit was made, one of each kind was.",
+        "Beyond 8k tokens one edit of each kind is made, by default on one window of text: its "
+        "interval is of that window, and another text may give another figure.",
         "One kind of text and one kind of passkey; a few prompts for each context.",
     ]
     if any(record.dtype != "float32" for record in records):

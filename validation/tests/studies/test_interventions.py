@@ -135,6 +135,8 @@ def test_blocks_keep_means_and_drop_a_short_rest() -> None:
     assert len(means_of_blocks(values[:127])) == 2
     assert means_of_blocks(values[:10]).tolist() == [4.5]
     assert ranges_of(1024) == [(0, 256), (256, 512), (512, 1024)]
+    assert ranges_of(1030)[-1] == (512, 1030)
+    assert ranges_of(1088)[-1] == (1024, 1088)
     assert mean_within([np.array([1.0, 2.0, 3.0])] * 2, 64, 192).value == 2.5
 
 
@@ -149,7 +151,8 @@ def test_every_edit_has_a_name_that_makes_it() -> None:
             edit = edit_of(str(unit["edit"]), frequencies, 64)
             assert (unit["edit"] == NONE) == all(part is None for part in vars(edit).values())
     far = [unit["edit"] for unit in units if unit["context"] == 16384]
-    assert far == [NONE, *MAIN] * 2
+    assert far == [NONE, *MAIN]
+    assert {unit["seed"] for unit in units if unit["context"] == 4096} == {0, 1}
     moved = edit_of(MOVED, frequencies, 64)
     assert moved.key_positions is not None
     assert moved.key_positions[:16].tolist() == list(range(-16, 0))
@@ -217,6 +220,16 @@ def test_the_other_way_is_said_as_well() -> None:
     assert "higher in the last" not in text
     assert "no more than the uncertainty: of layers this says nothing" in text
     assert "in 0 of 4 cases; not in 'high band still' at 1k" in text
+
+
+def test_a_context_of_one_seed_agrees_with_nothing() -> None:
+    """It is not counted among those whose seeds agree, and said."""
+    once = [
+        record.model_copy(update={"unit": record.unit | {"context": 1020}})
+        for record in made(wavy, 2.0, seeds=1)
+    ]
+    text = compose([*made(wavy, 2.0), *once]).findings[-1]
+    assert "in 4 of 4 cases. At 1020 tokens one seed was measured." in text
 
 
 def test_a_page_of_some_units_is_a_page() -> None:
