@@ -243,9 +243,10 @@ def _say_move(changes: Changes) -> str:
 
 def _say_patches(patches: Patches) -> str:
     nearest, farthest = min(patches.distances), max(patches.distances)
+    far = f"{nearest} to {farthest}" if nearest < farthest else f"{nearest}"
     whole = patches.moved[0]
     begin = (
-        f"At {tokens(patches.context)} tokens, another digit {nearest} to {farthest} tokens before "
+        f"At {tokens(patches.context)} tokens, another digit {far} tokens before "
         f"the end moves the log-odds of the two digits by {signed(whole)} nats"
     )
     if whole.low <= 0:
