@@ -87,11 +87,15 @@ def label_linear_tokens(axes: Axes, high: float, name: str) -> None:
 def scale_signed(axes: Axes, linear: float) -> None:
     """A y axis for small and large numbers of both signs: linear within +-`linear`, else by tens.
 
+    Where nothing is larger it stays linear.
+
     Args:
         axes: whose data are drawn.
         linear: a power of ten.
     """
     low, high = axes.get_ylim()
+    if max(-low, high) <= linear:
+        return
     tens = [linear * 10.0**power for power in range(12)]
     ticks = [-each for each in tens if each <= -low] + [0.0] + [t for t in tens if t <= high]
     axes.set_yscale("symlog", linthresh=linear, linscale=0.6)

@@ -106,7 +106,8 @@ def _sentence_on_attention(last: Measured) -> str:
     entropy, score = (_say_extremes(last, each) for each in (None, number))
     return (
         f"Attention of queries at positions {where}, means over heads and layers: the entropy in "
-        f"nats is {entropy}; the largest score among keys {where} tokens away is {score}."
+        f"nats is {entropy}; the largest score among keys {where} tokens away, the first token "
+        f"of the text among them, is {score}."
     )
 
 
