@@ -1,6 +1,5 @@
 """Records of studies with figures that are chosen, and processes that import the fork."""
 
-import json
 import os
 import subprocess
 import sys
@@ -48,15 +47,19 @@ def make_record(
     )
 
 
-def run_in_fork(fork: Path, module: str, *arguments: object) -> dict[str, Any]:
-    """The JSON that a module prints last, run where `transformer_lens` is the fork's."""
+def run_in_fork(fork: Path, module: str, *arguments: object) -> str:
+    """What a module of the tests prints, run where `transformer_lens` is the fork's."""
     process = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(fork), str(REPOSITORY)))},
+        cwd=REPOSITORY,
+        env=os.environ
+        | {
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join((str(fork), str(REPOSITORY))),
+        },
     )
-    assert process.returncode == 0, process.stderr
-    results: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return results
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout

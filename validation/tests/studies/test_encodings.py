@@ -1,9 +1,6 @@
 """The study of position encodings: its parts, its page, and a run."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
 from validation.studies.encodings import count_differing, largest_by_distance, spread_queries
 from validation.studies.encodings_page import compose
@@ -20,7 +16,7 @@ from validation.studies.encodings_study import STUDY, plan_units
 from validation.studies.estimates import octaves
 from validation.studies.records import StudyRecord, Unit, Values
 from validation.tests.conftest import ROPE, command, save_checkpoint
-from validation.tests.studies.test_page import record
+from validation.tests.studies.made import make_record, run_in_fork
 
 TRAINED = 512
 
@@ -60,17 +56,8 @@ def test_run_finds_what_hugging_face_computes(short: Path, tmp_path: Path) -> No
 
 def test_alibi_by_columns_is_the_biased_computation(checkpoint: Path, fork: Path) -> None:
     """In float32 and bfloat16, with groups of heads and a width that is no power of two."""
-    script = Path(__file__).with_name("alibi_probe.py")
-    process = subprocess.run(
-        [sys.executable, str(script), str(fork), str(checkpoint)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-    )
-    assert process.returncode == 0, process.stderr
-    rows = [line.split() for line in process.stdout.splitlines() if line[:1].isdigit()]
+    printed = run_in_fork(fork, "validation.tests.studies.alibi_probe", fork, checkpoint)
+    rows = [line.split() for line in printed.splitlines() if line[:1].isdigit()]
     assert len(rows) == 2
     for own, ours in rows:
         # Both beside float64. Fused attention sums in another order: 1.4 times the error of the
@@ -150,7 +137,7 @@ def reading(
         "largest_score_of_all": 20.0,
     }
     unit: Unit = {"scheme": scheme, "context": 2 * TRAINED, "seed": seed}
-    return record("encodings", unit, values)
+    return make_record("encodings", unit, values)
 
 
 def check(scheme: str, differing: int) -> StudyRecord:
@@ -162,7 +149,7 @@ def check(scheme: str, differing: int) -> StudyRecord:
         "values_differing": differing,
         "largest_difference": 0.5 * differing,
     }
-    return record("encodings", unit, values)
+    return make_record("encodings", unit, values)
 
 
 def findings(*records: StudyRecord) -> str:

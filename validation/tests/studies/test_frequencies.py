@@ -21,7 +21,7 @@ from validation.studies.frequencies_study import units
 from validation.studies.position_bias import octave_ranges
 from validation.studies.records import StudyRecord
 from validation.tests.conftest import command
-from validation.tests.studies.synthetic import record
+from validation.tests.studies.made import make_record
 
 BAND_OF_PAIR = ("high", "high", "medium", "low")
 
@@ -106,7 +106,7 @@ def one_unit(
         "residual": 2e-5,
         "spread_of_scores": 2.6,
     }
-    return record("frequencies", {"context": context, "seed": seed}, values)
+    return make_record("frequencies", {"context": context, "seed": seed}, values)
 
 
 def test_the_band_that_carries_a_landmark_is_named() -> None:

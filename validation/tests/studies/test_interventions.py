@@ -1,5 +1,6 @@
 """Edits through hooks are what they are called, and the page says what the records do."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ two products that together are at most sqrt(2) times as long."""
 @pytest.fixture(scope="module")
 def found(checkpoint: Path, fork: Path) -> dict[str, Any]:
     """What `intervening.py` found."""
-    return run_in_fork(fork, "validation.tests.studies.intervening", checkpoint)
+    printed = run_in_fork(fork, "validation.tests.studies.intervening", checkpoint)
+    results: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return results
 
 
 def test_frequencies_have_the_models_bits(found: dict[str, Any]) -> None:

@@ -1,9 +1,6 @@
 """The study of learned frequencies: its parts, its page, and a run."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
 from validation.studies.excerpts import Plan, draw_excerpt, rotate
 from validation.studies.learned_page import compose
@@ -20,7 +16,7 @@ from validation.studies.learned_study import STUDY
 from validation.studies.losses import block_means, compared, loss_ranges, paired, pooled
 from validation.studies.records import StudyRecord, Unit, Values
 from validation.tests.conftest import ROPE, SMALLEST, command, save_checkpoint
-from validation.tests.studies.test_page import record
+from validation.tests.studies.made import make_record, run_in_fork
 
 TRAINED = 512
 PAIRS = 8
@@ -31,17 +27,8 @@ LLAMA3 = np.where(np.arange(PAIRS) < 5, PLAIN, PLAIN / 8)
 @pytest.fixture(scope="module")
 def probed(fork: Path, checkpoint: Path) -> dict[str, Any]:
     """What the script found."""
-    script = Path(__file__).with_name("learned_probe.py")
-    process = subprocess.run(
-        [sys.executable, str(script), str(fork), str(checkpoint)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-    )
-    assert process.returncode == 0, process.stderr
-    found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    printed = run_in_fork(fork, "validation.tests.studies.learned_probe", fork, checkpoint)
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return found
 
 
@@ -207,7 +194,7 @@ def reading(name: str, seed: int, loss: float, beyond: float, ratio: float = 0.5
         shares = [0.6, 0.1, 0.1, 0.1, 0.1]
         values |= plan | {"shares_by_layer_and_kv_head": [[[*shares]] * 2] * 3}
     unit: Unit = {"frequencies": name, "context": 2 * TRAINED, "seed": seed}
-    return record("learned", unit, values)
+    return make_record("learned", unit, values)
 
 
 def findings(learned: float, seeds: tuple[int, ...] = (0, 1), other_seed: float = 0.0) -> str:

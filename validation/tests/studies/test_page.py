@@ -11,41 +11,7 @@ from validation.reporting.tables import Column, Row, Table
 from validation.studies.drawing import draw_estimates, label_tokens, new_figure
 from validation.studies.estimates import Estimate
 from validation.studies.page import HTML, MARKDOWN, Page, Picture, write_page
-from validation.studies.records import StudyProvenance, StudyRecord, Unit, Values
-
-
-def record(study: str, unit: Unit, values: Values, **fields: object) -> StudyRecord:
-    """A record of a unit, as if measured."""
-    sha256 = "0" * 64
-    provenance = StudyProvenance(
-        key=sha256,
-        harness_sha256=sha256,
-        study_sha256=sha256,
-        git_commit="unknown",
-        git_dirty=True,
-        sdist_sha256=sha256,
-        tree_sha256=sha256,
-        series_sha256=None,
-        checkpoint_sha256=sha256,
-        layers=2,
-        prompt_sha256=sha256,
-        prompt_source="a text",
-        packages={"torch": "0"},
-        settings={"threads": "1"},
-        measured_at="2026-01-01T00:00:00+00:00",
-    )
-    known: dict[str, object] = {
-        "study": study,
-        "unit": unit,
-        "checkpoint": "smollm2",
-        "base": "v3.9.0",
-        "dtype": "float32",
-        "device": "cpu",
-        "values": values,
-        "seconds": 1.0,
-        "provenance": provenance,
-    }
-    return StudyRecord.model_validate(known | fields)
+from validation.tests.studies.made import make_record
 
 
 def page() -> Page:
@@ -67,7 +33,7 @@ def page() -> Page:
 
 def test_page_has_everything_in_both_formats(tmp_path: Path) -> None:
     """Each finding, plot, table and limit; and the page of HTML needs nothing else."""
-    write_page(page(), [record("encodings", {"seed": 0}, {})], tmp_path)
+    write_page(page(), [make_record("encodings", {"seed": 0}, {})], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", HTML, MARKDOWN]
     markdown = (tmp_path / MARKDOWN).read_text()
     html = (tmp_path / HTML).read_text()
@@ -105,7 +71,7 @@ def test_bad_input_is_one_sentence(arguments: list[str], field: str, tmp_path: P
 
 def test_records_of_another_study_are_refused(tmp_path: Path) -> None:
     """Two studies in one folder would overwrite each other's page."""
-    line = record("drift", {"seed": 0}, {}).model_dump_json()
+    line = make_record("drift", {"seed": 0}, {}).model_dump_json()
     (tmp_path / "study.jsonl").write_text(line + "\n")
     result = CliRunner().invoke(app, ["study", "encodings", "--page-only", "--out", str(tmp_path)])
     assert result.exit_code == 2

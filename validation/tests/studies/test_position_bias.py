@@ -23,7 +23,7 @@ from validation.studies.position_bias_page import compose
 from validation.studies.position_bias_study import CONTEXTS, DEPTHS, units
 from validation.studies.records import StudyRecord
 from validation.tests.conftest import command
-from validation.tests.studies.synthetic import record, run_in_fork
+from validation.tests.studies.made import make_record, run_in_fork
 
 assert_close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-15)
 """A few hundred numbers, summed in float64 in two orders."""
@@ -125,8 +125,7 @@ def test_a_needle_is_hidden_where_it_is_wanted() -> None:
 
 def test_figures_are_those_of_whole_patterns(checkpoint: Path, fork: Path) -> None:
     """Rows, answers from the cache, and pairs, on a tiny model against its eager patterns."""
-    process = run_in_fork("validation.tests.studies.attention_forwards", fork, checkpoint)
-    assert process.returncode == 0, process.stdout + process.stderr
+    run_in_fork(fork, "validation.tests.studies.attention_forwards", checkpoint)
 
 
 def needles(gain_of_length: dict[int, float], copying: tuple[int, ...]) -> list[StudyRecord]:
@@ -145,7 +144,7 @@ def needles(gain_of_length: dict[int, float], copying: tuple[int, ...]) -> list[
                     "needle_position": 3,
                 }
                 unit = {"part": "needle", "length": length, "depth": depth, "seed": seed}
-                found.append(record("position-bias", unit, values))
+                found.append(make_record("position-bias", unit, values))
     return found
 
 
@@ -174,7 +173,7 @@ def attention(first_early: float, first_late: float) -> list[StudyRecord]:
         "largest_error_of_sum": 1e-12,
     }
     units = [{"part": "attention", "context": 4096, "seed": seed} for seed in (0, 1)]
-    return [record("position-bias", unit, values) for unit in units]
+    return [make_record("position-bias", unit, values) for unit in units]
 
 
 def texts(page: Page) -> str:
