@@ -77,8 +77,8 @@ def picture_attention(last: Measured) -> Picture:
         "the distance of the key, under every scheme.",
         caption="Means over heads, layers and queries; of each query the largest score among keys "
         "that far away, ALiBi's with its bias, linear within 10 and logarithmic beyond. In the "
-        "last range of distances all queries see the first token, an attention sink; in others few do. "
-        "Bands are 95 % intervals over queries; the dotted line is the trained length.",
+        "last range of distances all queries see the first token, an attention sink; in others few "
+        "do. Bands are 95 % intervals over queries; the dotted line is the trained length.",
     )
 
 
