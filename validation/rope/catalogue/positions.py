@@ -9,7 +9,7 @@ _MASK = frozenset({Need.MASK})
 _POSITIONS = "pos = torch.arange(n_ctx, dtype=high_precision)"
 _QUERIES = "self.apply_rotary(q, kv_cache_pos_offset, attention_mask)"
 _KEYS = "self.apply_rotary(k, 0, attention_mask)"
-_COS_ROWS = """rotary_cos = cast(torch.Tensor, self.rotary_cos)[
+_COS_ROWS = """rotary_cos = cast(torch.Tensor, table_cos)[
                 None, past_kv_pos_offset : past_kv_pos_offset + x_pos, None, :
             ]"""
 _SIN_ROWS = _COS_ROWS.replace("cos", "sin")
@@ -21,7 +21,7 @@ _NEEDED = "max_pos_needed = past_kv_pos_offset + x_pos"
 _INITIAL = """                base=self._rotary_base(),
                 dtype=self.cfg.dtype,
             )
-            self.register_buffer("rotary_sin", sin)"""
+            self.register_buffer("rotary_sin", sin.detach())"""
 _NEW_ROWS = "        # Update the registered buffers\n"
 _EXTENSION = """                new_size,
                 base=self._rotary_base(),
@@ -39,8 +39,8 @@ def _rows(index: str) -> tuple[tuple[str, str], ...]:
     """Edits that take rows `index` of both tables, whether or not there is a mask."""
     whole = "torch.arange(past_kv_pos_offset, past_kv_pos_offset + x_pos)"
     return (
-        (_COS_ROWS, f"rotary_cos = self.rotary_cos[None, {index.format(whole)}, None, :]"),
-        (_SIN_ROWS, f"rotary_sin = self.rotary_sin[None, {index.format(whole)}, None, :]"),
+        (_COS_ROWS, f"rotary_cos = table_cos[None, {index.format(whole)}, None, :]"),
+        (_SIN_ROWS, f"rotary_sin = table_sin[None, {index.format(whole)}, None, :]"),
         (
             _IDS,
             f"{_IDS}            offset_position_ids = {index.format('offset_position_ids')}\n",
