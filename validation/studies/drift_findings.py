@@ -185,12 +185,14 @@ def _say_losses(case: Case) -> str:
 def _say_bias(cases: Sequence[Case]) -> str:
     parts = []
     for case in cases:
-        delta = case.whole("stock", DELTA)
+        delta, floor = (case.whole(side, DELTA) for side in SIDES)
         if is_zero(delta):
             which = "neither better nor worse within the uncertainty"
         else:
             which = "worse" if delta.value > 0 else "better"
-        parts.append(f"{case.dtype} {nats(delta)}, {which}")
+            if delta.agrees_with(floor):
+                which += ", no more so than a reordering within the uncertainty"
+        parts.append(f"{case.dtype} {nats(delta)} ({nats(floor)} when reordered), {which}")
     return f"Signed, in nats, stock's mean loss differs from the fork's by: {'; '.join(parts)}."
 
 

@@ -139,7 +139,7 @@ def test_the_other_way_is_said_as_well() -> None:
     assert ", less." in tops
     assert ", less." in losses
     assert "times as much" in tops
-    assert "float32 0.51 [0.5, 0.51], worse." in bias
+    assert "float32 0.51 [0.5, 0.51] (0 [-16, 16] when reordered), worse, no more so than" in bias
     assert "not in float32, most attended positions of stock" in seeds
 
 
