@@ -172,7 +172,7 @@ def spread_queries(context: int, rows: int, least: int) -> list[range]:
     while not found or stop // 2 >= least:
         start = stop // 2
         step = max(1, (stop - start) // rows)
-        found.append(range(stop - 1 - step * ((stop - 1 - start) // step), stop, step)[-rows:])
+        found.append(range(stop - 1, start - 1, -step)[:rows][::-1])
         stop = start
     return found[::-1]
 
