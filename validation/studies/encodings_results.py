@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformer_lens_fork.errors import InputError
+from validation.studies.blocks import mean_within
 from validation.studies.estimates import Estimate, mean
-from validation.studies.losses import loss_ranges, paired, pooled
+from validation.studies.losses import loss_ranges, paired
 from validation.studies.records import StudyRecord, Values
 
 NAMES = {
@@ -65,7 +66,7 @@ class Measured:
 
     def loss(self, scheme: str, start: int, stop: int) -> Estimate:
         """The mean loss of positions [start, stop), in nats."""
-        return pooled(self.series(scheme, "loss_nats_by_block"), start, stop)
+        return mean_within(self.series(scheme, "loss_nats_by_block"), start, stop)
 
     def excess(
         self, scheme: str, other: str, start: int, stop: int, seed: int | None = None

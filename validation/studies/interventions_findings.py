@@ -12,6 +12,7 @@ from validation.reporting.wording import tokens
 from validation.studies.blocks import agree, is_zero, mean_within, ranges_of
 from validation.studies.estimates import BLOCK, Estimate, mean
 from validation.studies.interventions import BANDS
+from validation.studies.losses import signed
 from validation.studies.records import StudyRecord
 from validation.studies.study import seeds_of
 
@@ -129,11 +130,6 @@ class Patches:
     def shares(self) -> list[float]:
         """By layer, of what the whole corrupted prompt moves: the patch before layer 0."""
         return [each.value / self.moved[0].value for each in self.moved]
-
-
-def signed(found: Estimate) -> str:
-    """A change as people read it: `+0.12 [+0.10, +0.13]`."""
-    return f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
 
 
 def after_the_span(context: int) -> list[tuple[int, int]]:

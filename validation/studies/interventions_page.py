@@ -18,8 +18,8 @@ from validation.studies.interventions_findings import (
     after_the_span,
     findings,
     first_after,
-    signed,
 )
+from validation.studies.losses import signed
 from validation.studies.page import Page, Picture
 from validation.studies.records import StudyRecord
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformer_lens_fork.errors import InputError
+from validation.studies.blocks import mean_within
 from validation.studies.estimates import Estimate
-from validation.studies.losses import paired, pooled
+from validation.studies.losses import paired
 from validation.studies.records import StudyRecord, Values
 
 Numbers: TypeAlias = NDArray[np.float64]
@@ -65,7 +66,7 @@ class Fitted:
 
     def loss(self, name: str, start: int, stop: int) -> Estimate:
         """The mean loss of positions [start, stop), in nats."""
-        return pooled(self.series(name, "loss_nats_by_block"), start, stop)
+        return mean_within(self.series(name, "loss_nats_by_block"), start, stop)
 
     def excess(
         self, name: str, other: str, where: tuple[int, int], seeds: Sequence[int] | None = None

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.reporting.wording import tokens
-from validation.studies.estimates import BLOCK, Estimate, mean, octaves
-
-_FIRST = 256
-"""Positions of the first range: fewer blocks tell nothing."""
+from validation.studies.blocks import FIRST, mean_within
+from validation.studies.estimates import BLOCK, Estimate, octaves
 
 _PIECES = 4
 """Into so many the positions beyond the trained ones are divided."""
@@ -27,7 +25,7 @@ def block_means(losses: NDArray[np.float64]) -> list[float]:
 
 def loss_ranges(context: int, trained: int) -> list[tuple[int, int]]:
     """Doubling ranges up to the trained length, and equal ones beyond it; the end excluded."""
-    inside = octaves(min(context, trained), _FIRST)
+    inside = octaves(min(context, trained), FIRST)
     if context - trained < BLOCK:
         return [*inside[:-1], (inside[-1][0], context)]
     edges = np.linspace(trained, context, _PIECES + 1) // BLOCK * BLOCK
@@ -36,18 +34,10 @@ def loss_ranges(context: int, trained: int) -> list[tuple[int, int]]:
     return inside + beyond
 
 
-def pooled(texts: Sequence[Blocks], start: int, stop: int) -> Estimate:
-    """The mean loss of positions [start, stop) of several texts, in nats."""
-    return mean(np.concatenate([_cut(blocks, start, stop) for blocks in texts]))
-
-
 def paired(ones: Sequence[Blocks], others: Sequence[Blocks], start: int, stop: int) -> Estimate:
     """By how much the first losses exceed the others, text by text, block by block, in nats."""
-    differences = [
-        _cut(one, start, stop) - _cut(other, start, stop)
-        for one, other in zip(ones, others, strict=True)
-    ]
-    return mean(np.concatenate(differences))
+    differences = [one - other for one, other in zip(ones, others, strict=True)]
+    return mean_within(differences, start, stop)
 
 
 def perplexity(loss: Estimate) -> str:
@@ -91,7 +81,3 @@ def span(start: int, stop: int) -> str:
 def signed(estimate: Estimate) -> str:
     """A difference in a table."""
     return f"{estimate.value:+.3g} [{estimate.low:+.3g}, {estimate.high:+.3g}]"
-
-
-def _cut(blocks: Blocks, start: int, stop: int) -> Blocks:
-    return blocks[start // BLOCK : -(-stop // BLOCK)]

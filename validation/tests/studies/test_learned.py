@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from transformer_lens_fork.errors import InputError
+from validation.studies.blocks import mean_within
 from validation.studies.excerpts import Plan, draw_excerpt, rotate
 from validation.studies.learned_page import compose
 from validation.studies.learned_study import STUDY
-from validation.studies.losses import block_means, compared, loss_ranges, paired, pooled
+from validation.studies.losses import block_means, compared, loss_ranges, paired
 from validation.studies.records import StudyRecord, Unit, Values
 from validation.tests.conftest import ROPE, SMALLEST, command, save_checkpoint
 from validation.tests.studies.made import make_record, run_in_fork
@@ -138,7 +139,7 @@ def test_blocks_add_up_to_the_mean() -> None:
     losses = np.random.default_rng(0).normal(3, 1, 1023)
     blocks = np.array(block_means(losses))
     assert len(blocks) == 16
-    assert pooled([blocks], 0, 960).value == pytest.approx(losses[:960].mean(), abs=1e-6)
+    assert mean_within([blocks], 0, 960).value == pytest.approx(losses[:960].mean(), abs=1e-6)
     assert blocks[-1] == pytest.approx(losses[960:].mean(), abs=1e-6)
 
 
@@ -153,7 +154,7 @@ def test_paired_differences_are_surer_than_the_losses() -> None:
     assert compared(found).startswith("higher by 0.0")
     assert compared(paired(text, other, 0, 64 * 64)).startswith("lower by 0.0")
     assert compared(paired(text, text, 0, 64 * 64)) == "the same"
-    assert "no different" in compared(pooled([rng.normal(0, 1, 64)], 0, 64 * 64))
+    assert "no different" in compared(mean_within([rng.normal(0, 1, 64)], 0, 64 * 64))
 
 
 def test_ranges_of_losses_meet_at_the_trained_length() -> None:
