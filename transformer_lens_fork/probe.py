@@ -10,6 +10,7 @@ a line, written at once, so that a crash loses nothing:
     {"event": "finished", "status": ...}                          pytest's exit status
 """
 
+import gc
 import importlib
 import json
 import sys
@@ -35,6 +36,12 @@ class _Recorder:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.write(event="broken", test=report.nodeid, why=_why(report))
+
+    def pytest_collection_finish(self) -> None:
+        # Upstream's conftest collects garbage after every test, most of a short one's time: what
+        # is imported by now lives to the end, and need not be gone through each time.
+        gc.collect()
+        gc.freeze()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         xfailed = report.skipped and hasattr(report, "wasxfail")
