@@ -284,9 +284,9 @@ def upstream(
     from transformer_lens_fork.upstream.run import check_upstream
     from transformer_lens_fork.upstream.summary import MARKDOWN, write_summary
 
-    if patches not in ("all", "last"):
-        raise typer.BadParameter(f"{patches!r} is not accepted; 'all' and 'last' are.")
     with exit_statuses():
+        if patches not in ("all", "last"):
+            raise InputError(f"--patches: {patches!r} is not accepted; 'all' and 'last' are.")
         with _progress() as report:
             summary = check_upstream(
                 get_base(base),

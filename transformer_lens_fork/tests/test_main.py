@@ -56,6 +56,10 @@ def test_failed_check_prints_findings(only_base: Base, patches: Path) -> None:
         (("checkout", "../x"), "BASE is '../x'; accepted are v9.9.9."),
         (("checkout", "v9.9.9", "--all"), "BASE is 'v9.9.9' beside --all; one of the two is"),
         (("export", "v9.9.9"), "is not checked out; run `checkout v9.9.9` first."),
+        (
+            ("upstream", "v9.9.9", "--patches", "first", "--out", "out"),
+            "--patches: 'first' is not accepted; 'all' and 'last' are.",
+        ),
     ],
 )
 @pytest.mark.usefixtures("only_base")
