@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+import traceback
+import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from transformer_lens_fork.bases import REPOSITORY, get_base
 from transformer_lens_fork.series import ensure_checkout
+from validation.__main__ import app
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -63,16 +68,91 @@ def save_checkpoint(folder: Path, *, std: float = 0.35, **changes: Any) -> Path:
     return folder
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """`python -m validation` with these arguments, as a person would start it."""
+def command(
+    *arguments: object, cwd: Path = REPOSITORY, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m validation` with these arguments, in a process of its own.
+
+    A fork of this one, which has imported torch and transformers already: that is what a small
+    command spends its time on. Where torch has more than one thread it is a new process, since the
+    threads of OpenMP do not survive a fork.
+
+    Args:
+        arguments: of the command line.
+        cwd: the working directory.
+        variables: of the environment, beside those of this process.
+    """
+    words = ["-m", "validation", *map(str, arguments)]
+    added = {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PYTHONPATH": str(REPOSITORY)} | variables
+    if os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "fork"):
+        return _fork(words, cwd, added)
+    # -P: what lies in the working directory must not stand in for ours.
     return subprocess.run(
-        [sys.executable, "-m", "validation", *map(str, arguments)],
+        [sys.executable, "-P", *words],
         capture_output=True,
         text=True,
         check=False,
-        cwd=REPOSITORY,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+        cwd=cwd,
+        env=os.environ | added,
     )
+
+
+def _fork(
+    words: list[str], cwd: Path, variables: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    with TemporaryFile() as stdout, TemporaryFile() as stderr, Path(os.devnull).open() as stdin:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of the threads of pytest-xdist, which hold nothing that is used.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            _become(words, cwd, variables, (stdin.fileno(), stdout.fileno(), stderr.fileno()))
+        _, status = os.waitpid(child, 0)
+        said = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess(words, os.waitstatus_to_exitcode(status), *said)
+
+
+def _become(
+    words: list[str], cwd: Path, variables: dict[str, str], streams: tuple[int, int, int]
+) -> NoReturn:
+    """Is the command, and ends with it: nothing of the tests goes on in this process."""
+    status = 1
+    try:
+        for descriptor, stream in enumerate(streams):
+            os.dup2(stream, descriptor)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+        os.environ |= variables
+        os.chdir(cwd)
+        _warn_as_python_does()
+        sys.argv = words[1:]
+        app()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _warn_as_python_does() -> None:
+    """On stderr, and not of what only authors of code want to know: pytest's ways are another's."""
+
+    def show(
+        message: Warning | str, category: type[Warning], file: str, line: int, *_: Any
+    ) -> None:
+        print(warnings.formatwarning(message, category, file, line), end="", file=sys.stderr)
+
+    warnings.showwarning = show
+    warnings.resetwarnings()
+    for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", kind)
 
 
 @pytest.fixture(scope="session")

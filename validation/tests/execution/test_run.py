@@ -1,11 +1,9 @@
 """The whole way, on real trees and a tiny checkpoint: real processes, real verdicts."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from validation.models.trees import Tree
 from validation.reporting.results import Result, ResultStore
 from validation.rope.catalogue import find_fault
 from validation.rope.faults import Fault, plant
-from validation.tests.conftest import save_checkpoint
+from validation.tests.conftest import command, save_checkpoint
 from validation.tests.execution.test_cases import REQUEST
 
 FAULTS = tuple(map(find_fault, ("factor-ignored", "original-is-n-ctx", "low-high-swapped")))
@@ -35,17 +33,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """`python -m validation run`, as a person would start it."""
     # The staged proof has tests of its own.
-    command = [sys.executable, "-P", "-m", "validation", "run", "--no-stages", "--out", str(out)]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-        env=os.environ
-        | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PYTHONPATH": str(REPOSITORY)}
-        | variables,
-    )
+    return command("run", "--no-stages", "--out", out, *arguments, cwd=cwd, **variables)
 
 
 def results(out: Path) -> list[Result]:

@@ -163,20 +163,16 @@ def test_every_context_and_seed_is_a_unit() -> None:
         units((128,), (0,))
 
 
-def test_a_study_runs_once_and_writes_its_page(tmp_path: Path) -> None:
-    """Two layers of real weights; the second run measures nothing."""
+def test_a_study_writes_its_page(tmp_path: Path) -> None:
+    """Two layers of real weights."""
     arguments = ("study", "frequencies", "--layers", 2, "--contexts", 512, "--seeds", 1)
     process = command(*arguments, "--out", tmp_path)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "Warning" not in process.stderr
-    before = (tmp_path / "study.jsonl").read_bytes()
-    assert before.count(b"\n") == 1
+    assert (tmp_path / "study.jsonl").read_bytes().count(b"\n") == 1
     page = (tmp_path / "study.md").read_text(encoding="utf-8")
     assert "Previous token, " in page
     assert {"study.html", "pairs.png", "bands.png"} <= {path.name for path in tmp_path.iterdir()}
-    again = command(*arguments, "--out", tmp_path)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert (tmp_path / "study.jsonl").read_bytes() == before
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:

@@ -248,18 +248,14 @@ def test_a_page_of_some_units_is_a_page() -> None:
     assert Patches.of(patches)[0].shares == [1.0, 1.0, 0.0]
 
 
-def test_a_study_finishes_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    """A second run measures nothing, and writes the same page."""
+def test_a_study_writes_its_page(tmp_path: Path) -> None:
+    """Two layers of real weights: every edit, and a position patched."""
     arguments = ("--checkpoint", "smollm2", "--layers", 2, "--contexts", 512, "--seeds", 1)
-    first = command("study", "interventions", *arguments, "--threads", 1, "--out", tmp_path)
-    assert first.returncode == 0, first.stderr
+    process = command("study", "interventions", *arguments, "--threads", 1, "--out", tmp_path)
+    assert process.returncode == 0, process.stderr
     lines = (tmp_path / "study.jsonl").read_text().splitlines()
-    page = (tmp_path / "study.md").read_text()
     assert len(lines) == len(STUDY.units((512,), (0,)))
-    second = command("study", "interventions", *arguments, "--threads", 1, "--out", tmp_path)
-    assert second.returncode == 0, second.stderr
-    assert (tmp_path / "study.jsonl").read_text().splitlines() == lines
-    assert (tmp_path / "study.md").read_text() == page
+    assert "## Findings" in (tmp_path / "study.md").read_text()
     assert (tmp_path / "study.html").stat().st_size > 100_000
 
 

@@ -75,7 +75,7 @@ def test_a_mixture_of_one_scheme_is_that_scheme(probed: dict[str, Any]) -> None:
     assert np.abs(plain - linear).max() > 0.1
 
 
-def test_run_fits_and_does_not_fit_again(tmp_path: Path) -> None:
+def test_a_study_fits_and_writes_its_page(tmp_path: Path) -> None:
     """On a tiny checkpoint, beyond its trained length, on text that is not the window's."""
     rope = ROPE | {"original_max_position_embeddings": 128}
     model = save_checkpoint(tmp_path / "model", **SMALLEST, rope_parameters=rope)
@@ -92,12 +92,7 @@ def test_run_fits_and_does_not_fit_again(tmp_path: Path) -> None:
         assert last <= start or stop <= first
         assert np.array(values[name]["loss_nats_by_step"]).shape == (Plan().steps,)
     assert np.array(values["mixture"]["shares_by_layer_and_kv_head"]).shape == (1, 2, 5)
-
-    page = (tmp_path / "out" / "study.md").read_text()
-    again = command(*arguments, "--out", tmp_path / "out")
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "out" / "study.jsonl").read_text().splitlines() == lines
-    assert (tmp_path / "out" / "study.md").read_text() == page
+    assert "## Findings" in (tmp_path / "out" / "study.md").read_text()
 
 
 def test_excerpts_weigh_what_they_leave_out() -> None:
