@@ -304,15 +304,14 @@ def test_nothing() -> None:
 
 
 def test_real_release(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The real v3.9.0: a good patch, one with a vacuous test, one that breaks the import."""
+    """The real v3.9.0: a patch with a good and a vacuous test, and one that breaks the import."""
     base = get_base("v3.9.0")
     fork = checkout(base, project)
     module = "transformer_lens/loading_from_pretrained.py"
     source = (fork / module).read_text(encoding="utf-8")
     test = "tests/unit/test_synthetic.py"
     series: list[dict[str, str | None]] = [
-        {module: f"{source}\nSYNTHETIC = 1\n", test: GOOD_TEST},
-        {module: f"{source}\nSYNTHETIC = 2 - 1\n", test: GOOD_TEST + VACUOUS_TEST},
+        {module: f"{source}\nSYNTHETIC = 1\n", test: GOOD_TEST + VACUOUS_TEST},
         {module: f"{source}\nimport no_such_module\n"},
     ]
     for number, files in enumerate(series, 1):
@@ -321,10 +320,10 @@ def test_real_release(project: Path, capsys: pytest.CaptureFixture[str]) -> None
     reports: list[str] = []
     findings = check(base, project, report=reports.append)
     assert [str(finding) for finding in findings] == [
-        "patches/v3.9.0/0002-loading-patch-2.patch:22: tests/unit/test_synthetic.py::test_nothing "
+        "patches/v3.9.0/0001-loading-patch-1.patch:28: tests/unit/test_synthetic.py::test_nothing "
         "has to fail without this patch, but it passes.",
-        "patches/v3.9.0/0003-loading-patch-3.patch:1: With this patch, transformer_lens does not "
+        "patches/v3.9.0/0002-loading-patch-2.patch:1: With this patch, transformer_lens does not "
         "import: ModuleNotFoundError: No module named 'no_such_module'.",
     ]
-    assert "v3.9.0: tests of patch 3 of 3, 0003-loading-patch-3.patch" in reports
+    assert "v3.9.0: tests of patch 2 of 2, 0002-loading-patch-2.patch" in reports
     assert capsys.readouterr().out == ""

@@ -57,13 +57,11 @@ def test_a_slower_tree_is_seen_slower_and_nothing_is_measured_twice(
 ) -> None:
     """Every turn is recorded, the tokens are the same, and both ratios show who is slow."""
     arguments = ("--checkpoint", checkpoint, "--tree", slow, "--repeats", 3)
-    works = ("--contexts", "64,128", "--workloads", "forward,generate")
+    works = ("--contexts", 64, "--workloads", "forward,generate")
     process = bench(tmp_path, *arguments, *works)
     assert process.returncode == 0, process.stdout + process.stderr
     found = records(tmp_path)
-    assert [(r.workload, r.context) for r in found] == [
-        (workload, context) for context in (64, 128) for workload in ("forward", "generate")
-    ]
+    assert [(r.workload, r.context) for r in found] == [("forward", 64), ("generate", 64)]
     for record in found:
         assert len({each.tokens for each in record.turns}) == 1, "not the same work"
         assert len(record.turns[0].tokens) == record.generated or record.workload == "forward"
@@ -74,7 +72,7 @@ def test_a_slower_tree_is_seen_slower_and_nothing_is_measured_twice(
             for ours, theirs in (("fork-sdpa", "hf-sdpa"), ("fork-eager", "stock")):
                 ratio = pair_ratio(turns(record, ours).seconds, turns(record, theirs).seconds)
                 assert ratio.low > 1.5, (ours, ratio)
-    assert "fork sdpa and HF sdpa chose the same tokens at 4 of 4 points." in process.stdout
+    assert "fork sdpa and HF sdpa chose the same tokens at 2 of 2 points." in process.stdout
     assert (tmp_path / "bench.png").stat().st_size > 10_000
     assert "fork eager / stock" in (tmp_path / "bench.md").read_text(encoding="utf-8")
 
@@ -82,7 +80,7 @@ def test_a_slower_tree_is_seen_slower_and_nothing_is_measured_twice(
     again = bench(tmp_path, *arguments, *works)
     assert again.returncode == 0, again.stdout + again.stderr
     assert (tmp_path / "bench.jsonl").read_bytes() == before
-    assert " of 48: " in process.stderr
+    assert " of 24: " in process.stderr
     assert " of " not in again.stderr
 
 

@@ -20,9 +20,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study.begin(tmp_path_factory.mktemp("kills"))
 
 
-@pytest.mark.parametrize(
-    ("number", "target", "share"), [(0, "group", 0.85), (1, "parent", 0.5), (2, "worker", 0.6)]
-)
+@pytest.mark.parametrize(("number", "target", "share"), [(0, "group", 0.85), (1, "worker", 0.6)])
 def test_a_killed_run_goes_on_where_it_was(
     study: Study, number: int, target: Target, share: float
 ) -> None:

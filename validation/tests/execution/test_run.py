@@ -25,6 +25,9 @@ from validation.rope.faults import Fault, plant
 from validation.tests.conftest import command, save_checkpoint
 from validation.tests.execution.test_cases import REQUEST
 
+SCHEMA = json.loads(
+    (REPOSITORY / "validation/reporting/results.schema.json").read_text(encoding="utf-8")
+)
 FAULTS = tuple(map(find_fault, ("factor-ignored", "original-is-n-ctx", "low-high-swapped")))
 
 
@@ -47,13 +50,13 @@ def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> N
     dtypes = "float32,bfloat16,float16"
     process = run(
         tmp_path,
-        *("--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "777,2k"),
+        *("--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "777,1k"),
         *("--dtype", dtypes, "--require", "identical"),
     )
     assert process.returncode == 0, process.stdout + process.stderr
     found = results(tmp_path)
     # Of odd lengths too: half precision kernels treat the tail of a row in their own way.
-    assert [result.context for result in found] == [777, 2048] * 3
+    assert [result.context for result in found] == [777, 1024] * 3
     assert [result.dtype for result in found[::2]] == dtypes.split(",")
     for result in found:
         assert result.verdict == "IDENTICAL"
@@ -138,20 +141,26 @@ def test_planted_faults_fail(checkpoint: Path, fork: Path, tmp_path: Path) -> No
     assert process.stdout.count("FAIL ") == len(FAULTS)
 
 
-def test_a_tree_that_dies_or_refuses_loses_its_own_cases_only(
+def test_a_tree_that_dies_or_is_refused_loses_its_own_cases_only(
     checkpoint: Path, fork: Path, tmp_path: Path
 ) -> None:
-    """Each death is reported as what it is, and the cases around it are measured."""
+    """Each end is reported as what it is, and the cases around it are measured.
+
+    Exiting with 0 before the work is a death; a forward() of its own is refused.
+    """
     dies = plant(find_fault("factor-ignored"), fork, tmp_path / "dies")
     init = dies / "transformer_lens" / "__init__.py"
     init.write_text(init.read_text(encoding="utf-8") + _SEGFAULT_AT_128_TOKENS, encoding="utf-8")
     broken = plant(find_fault("factor-ignored"), fork, tmp_path / "broken")
     (broken / "transformer_lens" / "__init__.py").write_text("import no_such_module\n")
+    quits = plant(find_fault("factor-ignored"), fork, tmp_path / "quits")
+    (quits / "transformer_lens" / "__init__.py").write_text("import sys; sys.exit(0)\n")
+    scaled = plant(_SCALED, fork, tmp_path / "scaled")
     out = tmp_path / "out"
     process = run(
         out,
         *("--checkpoint", checkpoint, "--contexts", "64,128,256"),
-        *("--subjects", f"{dies},{broken},fork"),
+        *("--subjects", ",".join(map(str, (dies, broken, quits, scaled, "fork")))),
     )
     assert process.returncode == 1, process.stdout + process.stderr
     found = {(Path(result.subject).name, result.context): result for result in results(out)}
@@ -162,28 +171,18 @@ def test_a_tree_that_dies_or_refuses_loses_its_own_cases_only(
     for context in (64, 128, 256):
         assert found["broken", context].verdict == "DIED"
         assert "no_such_module" in found["broken", context].reason
+        assert found["quits", context].verdict == "DIED"
+        assert found["scaled", context].verdict == "REFUSED"
+        assert "forward()" in found["scaled", context].reason
         assert found["fork", context].verdict == "IDENTICAL"
 
 
-def test_a_tree_that_quits_or_has_another_forward(
-    checkpoint: Path, fork: Path, tmp_path: Path
-) -> None:
-    """Exiting with 0 before the work is a death; a forward() of its own is refused."""
-    quits = plant(find_fault("factor-ignored"), fork, tmp_path / "quits")
-    (quits / "transformer_lens" / "__init__.py").write_text("import sys; sys.exit(0)\n")
-    source = Path("transformer_lens/HookedTransformer.py")
-    scaled = Fault(
-        "scaled", "Logits are scaled.", (("(self.unembed(", "(1.5 * self.unembed("),), source
-    )
-    tree = plant(scaled, fork, tmp_path / scaled.name)
-    process = run(
-        tmp_path / "out",
-        *("--checkpoint", checkpoint, "--subjects", f"{quits},{tree}", "--contexts", "64"),
-    )
-    assert process.returncode == 1, process.stdout + process.stderr
-    died, refused = results(tmp_path / "out")
-    assert (died.verdict, refused.verdict) == ("DIED", "REFUSED")
-    assert "forward()" in refused.reason
+_SCALED = Fault(
+    "scaled",
+    "Logits are scaled.",
+    (("(self.unembed(", "(1.5 * self.unembed("),),
+    Path("transformer_lens/HookedTransformer.py"),
+)
 
 
 def test_a_tree_that_changes_torch_never_passes(
@@ -239,11 +238,11 @@ def test_a_long_context_goes_through_in_chunks(checkpoint: Path, tmp_path: Path)
     arguments = ("--checkpoint", checkpoint, "--layers", "1", "--contexts", "1k:4k")
     process = run(
         tmp_path,
-        *(*arguments, "--subjects", "fork,stock", "--dtype", "float32,bfloat16"),
+        *(*arguments, "--subjects", "fork", "--dtype", "float32,bfloat16"),
         *("--memory", "1g", "--require", "identical"),
     )
     assert process.returncode == 0, process.stdout + process.stderr
-    found = [result for result in results(tmp_path) if result.subject == "fork"]
+    found = results(tmp_path)
     assert [result.context for result in found] == [1024, 2048, 4096] * 2
     assert {result.verdict for result in found} == {"IDENTICAL"}
     assert found[0].prefill == 1024
@@ -360,7 +359,7 @@ def test_seeded_weights_are_identical_and_not_blind(tmp_path: Path) -> None:
 
 
 def test_a_longer_run_keeps_what_is_there(checkpoint: Path, tmp_path: Path) -> None:
-    """Another context and another subject are added; the finished case stays as it was."""
+    """Another context is added; the finished case stays as it was, and is as the schema says."""
     first = run(tmp_path, "--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "64")
     assert first.returncode == 0, first.stdout + first.stderr
     line = (tmp_path / "results.jsonl").read_bytes()
@@ -369,6 +368,9 @@ def test_a_longer_run_keeps_what_is_there(checkpoint: Path, tmp_path: Path) -> N
     content = (tmp_path / "results.jsonl").read_bytes()
     assert content.startswith(line)
     assert [result.context for result in results(tmp_path)] == [64, 96]
+    for record in map(json.loads, content.splitlines()):
+        assert set(record) == set(SCHEMA["properties"])
+        assert re.fullmatch("[0-9a-f]{64}", record["provenance"]["case_key"])
 
 
 def test_bad_input_is_refused_before_anything_runs(checkpoint: Path, tmp_path: Path) -> None:
@@ -408,14 +410,6 @@ def test_bad_input_is_refused_before_anything_runs(checkpoint: Path, tmp_path: P
         assert not (out / "report.md").exists()
 
 
-def test_records_match_the_exported_schema(checkpoint: Path, tmp_path: Path) -> None:
-    """The schema that others validate with is the one in the repository."""
-    schema = json.loads(
-        (REPOSITORY / "validation/reporting/results.schema.json").read_text(encoding="utf-8")
-    )
-    assert schema == Result.model_json_schema()
-    process = run(tmp_path, "--checkpoint", checkpoint, "--subjects", "fork", "--contexts", "64")
-    assert process.returncode == 0, process.stdout + process.stderr
-    record = json.loads((tmp_path / "results.jsonl").read_text(encoding="utf-8"))
-    assert set(record) == set(schema["properties"])
-    assert re.fullmatch("[0-9a-f]{64}", record["provenance"]["case_key"])
+def test_the_exported_schema_is_ours() -> None:
+    """The one that others validate with is in the repository."""
+    assert Result.model_json_schema() == SCHEMA
