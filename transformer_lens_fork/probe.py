@@ -54,7 +54,9 @@ class _Recorder:
 
 def _why(report: pytest.CollectReport | pytest.TestReport) -> str:
     lines = report.longreprtext.splitlines()
-    errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+    # The second is doctest's.
+    marks = ("E ", "UNEXPECTED EXCEPTION: ")
+    errors = [line.removeprefix("E").strip() for line in lines if line.startswith(marks)]
     return next(iter([*errors, *lines]), "no reason given")
 
 

@@ -98,3 +98,11 @@ def test_package_from_elsewhere_is_not_the_tree(
     monkeypatch.setenv("PYTHONPATH", str(installed.parent))
     run = probe(Path(sys.executable), tree, [])
     assert run.died == f"transformer_lens does not import: it comes from {installed}/__init__.py"
+
+
+def test_what_a_docstring_test_raised_is_its_reason(tree: Path) -> None:
+    """Not the line of the docstring that the traceback begins with."""
+    (tree / "transformer_lens" / "__init__.py").write_text('"""Divide.\n\n>>> 1 // 0\n0\n"""\n')
+    run = probe(Path(sys.executable), tree, ["transformer_lens"], ["--doctest-modules"])
+    (why,) = run.errors.values()
+    assert why.startswith("UNEXPECTED EXCEPTION: ZeroDivisionError(")
