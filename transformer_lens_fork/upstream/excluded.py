@@ -21,6 +21,7 @@ _REASONS = (
         HUB,
     ),
     (r"No module named '([\w.]+)'", r"needs the package \1, which upstream does not require"),
+    (r"needs the optional (\w+) library", r"needs the package \1, which upstream has as an option"),
     (r"CUDA|cuda|MPS|mps", "needs an accelerator"),
 )
 
