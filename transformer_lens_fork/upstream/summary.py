@@ -86,11 +86,8 @@ def render(summary: Summary) -> str:
         lines += [*(f"- {finding}" for finding in summary.findings), ""]
     else:
         lines += ["**Nothing that passes on the release fails on the fork.**", ""]
-    headings = (*_HEADINGS, *summary.trees[0].complaints)
     lines += [
-        "| " + " | ".join(headings) + " |",
-        "|---|" + "---:|" * (len(headings) - 1),
-        *map(_row, summary.trees),
+        tabulate(summary),
         "",
         "The tools' columns say how many complaints they make; of those not on the release: "
         + (", ".join(_new_complaints(summary)) or "none")
@@ -105,6 +102,18 @@ def render(summary: Summary) -> str:
         lines.append("")
     versions = ", ".join(f"{name} {version}" for name, version in summary.packages.items())
     return "\n".join([*lines, f"Run with {versions}.", ""])
+
+
+def tabulate(summary: Summary) -> str:
+    """A row of Markdown for each tree."""
+    headings = (*_HEADINGS, *summary.trees[0].complaints)
+    return "\n".join(
+        [
+            "| " + " | ".join(headings) + " |",
+            "|---|" + "---:|" * (len(headings) - 1),
+            *map(_row, summary.trees),
+        ]
+    )
 
 
 def _row(tree: TreeSummary) -> str:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from transformer_lens_fork.bases import REPOSITORY, get_base
 from transformer_lens_fork.errors import InputError
 from transformer_lens_fork.submit import COVER_LETTER
+from transformer_lens_fork.upstream.summary import SUMMARY, Summary, tabulate
 from validation.architectures.records import ARCHITECTURES, ArchitectureRecord
 from validation.architectures.report import tabulate_briefly
 from validation.audit.records import AUDIT, AuditRecord, latest
@@ -228,6 +229,17 @@ def _distance_table(folder: Path) -> str:
     return _markdown(tabulate_distances(proofs))
 
 
+def _upstream_table(folder: Path) -> str:
+    """Upstream's tests and tools on the release and on the fork."""
+    summary = Summary.model_validate_json((folder / SUMMARY).read_bytes())
+    return (
+        f"{tabulate(summary)}\n\n"
+        f"{count(len(summary.findings))} findings. Of the tests that the patches add "
+        f"{count(summary.failing_on_base)} fail on the release's sources. "
+        f"{count(sum(summary.excluded.values()))} tests cannot pass on the release here."
+    )
+
+
 def _markdown(table: Table) -> str:
     return markdown_environment().get_template("table.md.jinja").render(table=table).strip()
 
@@ -254,5 +266,6 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "patches-v4.3.0": _patch_table,
     "float64": _distance_table,
     "architectures": _architecture_table,
+    "upstream": _upstream_table,
     **{f"{_STUDY}{name}": _study_findings for name in STUDIES},
 }
