@@ -8,7 +8,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import pytest
 import torch
@@ -145,9 +145,14 @@ def _warn_as_python_does() -> None:
     """On stderr, and not of what only authors of code want to know: pytest's ways are another's."""
 
     def show(
-        message: Warning | str, category: type[Warning], file: str, line: int, *_: Any
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
     ) -> None:
-        print(warnings.formatwarning(message, category, file, line), end="", file=sys.stderr)
+        print(warnings.formatwarning(message, category, filename, lineno), end="", file=sys.stderr)
 
     warnings.showwarning = show
     warnings.resetwarnings()
