@@ -70,7 +70,7 @@ _PLANTED = {
         Fault("head", "Logits are scaled.", (("(residual,", "(residual * 1.5,"),), UNEMBED),
     ),
 }
-"""Mistakes by the stage that must be the first to see them; 90 more are in validation/evidence/."""
+"""Mistakes by the stage that must be the first to see them; the catalogue has more."""
 
 
 def run(out: Path, *arguments: object, name: str = "stages") -> subprocess.CompletedProcess[str]:
