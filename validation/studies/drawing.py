@@ -84,6 +84,19 @@ def label_linear_tokens(axes: Axes, high: float, name: str) -> None:
     axes.set_xlabel(name, color=INK)
 
 
+def mark_trained(axes: Axes, trained: int, context: int) -> None:
+    """A dotted line at the trained length, if the text is longer."""
+    if context > trained:
+        axes.axvline(trained, color=INK, linewidth=1, linestyle=":")
+
+
+def label_excess(axes: Axes) -> None:
+    """The y axis of losses less plain RoPE's, which are drawn: linear within 0.1 nats."""
+    axes.set_ylabel("loss - plain RoPE's, nats", color=INK)
+    scale_signed(axes, 0.1)
+    axes.axhline(0, color=INK, linewidth=0.8)
+
+
 def scale_signed(axes: Axes, linear: float) -> None:
     """A y axis for small and large numbers of both signs: linear within +-`linear`, else by tens.
 

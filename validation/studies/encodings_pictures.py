@@ -8,8 +8,10 @@ from validation.studies.drawing import (
     INK,
     centres,
     draw_estimates,
+    label_excess,
     label_linear_tokens,
     label_tokens,
+    mark_trained,
     middles,
     new_figure,
     scale_plainly,
@@ -32,12 +34,10 @@ def picture_losses(last: Measured) -> Picture:
             draw_estimates(axes[1, 0], middles(ranges), excess, NAMES[name], index)
     axes[0, 0].set_ylabel("loss, nats a token", color=INK)
     scale_plainly(axes[0, 0], (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20))
-    axes[1, 0].set_ylabel("loss - plain RoPE's, nats", color=INK)
-    scale_signed(axes[1, 0], 0.1)
-    axes[1, 0].axhline(0, color=INK, linewidth=0.8)
+    label_excess(axes[1, 0])
     for each in axes.flat:
         label_linear_tokens(each, last.context, "position, tokens")
-        _mark_trained(each, last)
+        mark_trained(each, last.trained, last.context)
     _add_legend(figure, axes[0, 0])
     return Picture(
         name="losses",
@@ -68,7 +68,7 @@ def picture_attention(last: Measured) -> Picture:
     label_tokens(axes[0, 0], low, last.context, "position of the query, tokens")
     label_tokens(axes[0, 1], low, last.context, "distance of the keys, tokens")
     for each in axes.flat:
-        _mark_trained(each, last)
+        mark_trained(each, last.trained, last.context)
     _add_legend(figure, axes[0, 0])
     return Picture(
         name="attention",
@@ -80,11 +80,6 @@ def picture_attention(last: Measured) -> Picture:
         "last range of distances all queries see the first token, an attention sink; in others few "
         "do. Bands are 95 % intervals over queries; the dotted line is the trained length.",
     )
-
-
-def _mark_trained(axes: Axes, last: Measured) -> None:
-    if last.reaches_beyond:
-        axes.axvline(last.trained, color=INK, linewidth=1, linestyle=":")
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from transformer_lens_fork.errors import InputError
-from validation.studies.blocks import mean_within
 from validation.studies.estimates import Estimate, mean
 from validation.studies.losses import loss_ranges, paired
+from validation.studies.readings import LOSSES, Numbers, Readings
 from validation.studies.records import StudyRecord, Values
 
 NAMES = {
@@ -28,22 +26,10 @@ NAMES = {
 BASELINE = "plain"
 SUBJECT = "llama3"
 
-Numbers: TypeAlias = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Measured:
-    """The readings of one context.
-
-    Attributes:
-        context: tokens.
-        trained: tokens of the longest text that the checkpoint was trained on.
-        readings: values by scheme, in the order of `NAMES`, and seed.
-    """
-
-    context: int
-    trained: int
-    readings: dict[str, dict[int, Values]]
+class Measured(Readings):
+    """The readings of one context, by scheme."""
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -55,26 +41,16 @@ class Measured:
         """Whether there are positions that no training text had."""
         return self.context > self.trained
 
-    def series(self, scheme: str, name: str, seeds: Sequence[int] | None = None) -> list[Numbers]:
-        """What `name` has of a scheme, text by text."""
-        found = self.readings[scheme]
-        return [np.array(found[s][name], dtype=float) for s in (found if seeds is None else seeds)]
-
     def common(self, scheme: str, other: str) -> list[int]:
         """Seeds that were measured under both."""
         return sorted(self.readings[scheme].keys() & self.readings[other].keys())
-
-    def loss(self, scheme: str, start: int, stop: int) -> Estimate:
-        """The mean loss of positions [start, stop), in nats."""
-        return mean_within(self.series(scheme, "loss_nats_by_block"), start, stop)
 
     def excess(
         self, scheme: str, other: str, start: int, stop: int, seed: int | None = None
     ) -> Estimate:
         """By how much a scheme's loss exceeds another's on the same text, in nats."""
         seeds = self.common(scheme, other) if seed is None else [seed]
-        name = "loss_nats_by_block"
-        ones, others = self.series(scheme, name, seeds), self.series(other, name, seeds)
+        ones, others = self.series(scheme, LOSSES, seeds), self.series(other, LOSSES, seeds)
         return paired(ones, others, start, stop)
 
     @property

@@ -5,12 +5,13 @@ import numpy as np
 from validation.studies.drawing import (
     INK,
     draw_estimates,
+    label_excess,
     label_linear_tokens,
     label_tokens,
+    mark_trained,
     middles,
     new_figure,
     scale_plainly,
-    scale_signed,
     style,
 )
 from validation.studies.learned_results import NAMES, Fitted
@@ -26,12 +27,9 @@ def picture_losses(found: Fitted) -> Picture:
     for index, name in enumerate(list(NAMES)[1:], 1):
         excess = [found.excess(name, "plain", where) for where in ranges]
         draw_estimates(axes[0, 0], middles(ranges), excess, NAMES[name], index)
-    axes[0, 0].axhline(0, color=INK, linewidth=0.8)
-    axes[0, 0].set_ylabel("loss - plain RoPE's, nats", color=INK)
-    scale_signed(axes[0, 0], 0.1)
+    label_excess(axes[0, 0])
     label_linear_tokens(axes[0, 0], found.context, "position, tokens")
-    if found.context > found.trained:
-        axes[0, 0].axvline(found.trained, color=INK, linewidth=1, linestyle=":")
+    mark_trained(axes[0, 0], found.trained, found.context)
     axes[0, 0].legend(frameon=True, facecolor="white", edgecolor="none")
     return Picture(
         name="losses",

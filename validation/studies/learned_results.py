@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from transformer_lens_fork.errors import InputError
-from validation.studies.blocks import mean_within
 from validation.studies.estimates import Estimate
 from validation.studies.losses import paired
+from validation.studies.readings import LOSSES, Numbers, Readings
 from validation.studies.records import StudyRecord, Values
-
-Numbers: TypeAlias = NDArray[np.float64]
 
 NAMES = {
     "plain": "plain RoPE",
@@ -35,18 +31,8 @@ SCHEME_NAMES = {
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The readings of one context, of the seeds for which all of them were made.
-
-    Attributes:
-        context: tokens.
-        trained: tokens of the longest text that the checkpoint was trained on.
-        readings: values by name, in the order of `NAMES`, and seed.
-    """
-
-    context: int
-    trained: int
-    readings: dict[str, dict[int, Values]]
+class Fitted(Readings):
+    """The readings of one context, of the seeds for which all of them were made."""
 
     @property
     def seeds(self) -> list[int]:
@@ -59,20 +45,11 @@ class Fitted:
         inside = (0, min(self.trained, self.context))
         return [inside, (self.trained, self.context)] if self.context > self.trained else [inside]
 
-    def series(self, name: str, what: str, seeds: Sequence[int] | None = None) -> list[Numbers]:
-        """Numbers, seed by seed."""
-        chosen = self.seeds if seeds is None else seeds
-        return [np.array(self.readings[name][seed][what], dtype=float) for seed in chosen]
-
-    def loss(self, name: str, start: int, stop: int) -> Estimate:
-        """The mean loss of positions [start, stop), in nats."""
-        return mean_within(self.series(name, "loss_nats_by_block"), start, stop)
-
     def excess(
         self, name: str, other: str, where: tuple[int, int], seeds: Sequence[int] | None = None
     ) -> Estimate:
         """By how much one loss exceeds another on the same text, in nats."""
-        ones, others = (self.series(each, "loss_nats_by_block", seeds) for each in (name, other))
+        ones, others = (self.series(each, LOSSES, seeds) for each in (name, other))
         return paired(ones, others, *where)
 
     def scheme(self, name: str) -> Numbers:

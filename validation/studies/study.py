@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from transformer_lens_fork.errors import InputError
 from validation.execution.asked import Asked, one_of, resolve
@@ -79,7 +79,8 @@ def run_study(
     """
     surroundings = Surroundings.of(request.device)
     units = _units(study, request, seeds)
-    keys = [_key(study, request, unit, surroundings) for unit in units]
+    common = _ingredients(study, request, surroundings)
+    keys = [_key(common, unit, _dtype(request, unit)) for unit in units]
     found = {record.provenance.key: record for record in file.records}
     laboratory: Laboratory | None = None
     for done, (unit, key) in enumerate(zip(units, keys, strict=True)):
@@ -98,7 +99,7 @@ def run_study(
             device=request.device,
             values=values,
             seconds=time.perf_counter() - started,
-            provenance=_provenance(study, request, key, surroundings),
+            provenance=_provenance(common, request, key, surroundings),
         )
         file.append(record)
         found[key] = record
@@ -178,44 +179,41 @@ def _dtype(request: Request, unit: Unit) -> str:
     return str(unit.get("dtype", request.dtypes[0]))
 
 
-def _key(study: Study, request: Request, unit: Unit, surroundings: Surroundings) -> str:
-    return json_sha256(
-        {
-            "study": study.name,
-            "code": _study_sha256(study),
-            "unit": unit,
-            "tree": request.trees[0].sha256,
-            "checkpoint": request.checkpoint.sha256,
-            "layers": request.checkpoint.shape.layers,
-            # Of the longest context, which says where a seed's window begins.
-            "contexts": request.contexts[-1],
-            "prompt": request.prompt.sha256(len(request.prompt.tokens)),
-            "dtype": _dtype(request, unit),
-            "device": request.device,
-            "packages": surroundings.packages,
-            "settings": surroundings.settings,
-        }
-    )
-
-
-def _study_sha256(study: Study) -> str:
+def _ingredients(study: Study, request: Request, surroundings: Surroundings) -> dict[str, Any]:
+    """What could change the result of any unit: read and hashed once for all of them."""
     folder = Path(__file__).parent
-    return files_sha256(folder, [folder / "laboratory.py", *study.files])
+    return {
+        "study": study.name,
+        "code": files_sha256(folder, [folder / "laboratory.py", *study.files]),
+        "tree": request.trees[0].sha256,
+        "checkpoint": request.checkpoint.sha256,
+        "layers": request.checkpoint.shape.layers,
+        # Of the longest context, which says where a seed's window begins.
+        "contexts": request.contexts[-1],
+        "prompt": request.prompt.sha256(len(request.prompt.tokens)),
+        "device": request.device,
+        "packages": surroundings.packages,
+        "settings": surroundings.settings,
+    }
+
+
+def _key(common: dict[str, Any], unit: Unit, dtype: str) -> str:
+    return json_sha256(common | {"unit": unit, "dtype": dtype})
 
 
 def _provenance(
-    study: Study, request: Request, key: str, surroundings: Surroundings
+    common: dict[str, Any], request: Request, key: str, surroundings: Surroundings
 ) -> StudyProvenance:
     (tree,) = request.trees
     return StudyProvenance(
         key=key,
-        study_sha256=_study_sha256(study),
+        study_sha256=common["code"],
         **surroundings.recorded(),
         sdist_sha256=request.base.sdist_sha256,
         tree_sha256=tree.sha256,
         series_sha256=tree.series_sha256,
         checkpoint_sha256=request.checkpoint.sha256,
         layers=request.checkpoint.shape.layers,
-        prompt_sha256=request.prompt.sha256(len(request.prompt.tokens)),
+        prompt_sha256=common["prompt"],
         prompt_source=request.prompt.source,
     )

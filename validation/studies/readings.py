@@ -1,0 +1,40 @@
+"""Readings of one context as records hold them: losses by position, text by text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from validation.studies.blocks import mean_within
+from validation.studies.estimates import Estimate
+from validation.studies.records import Values
+
+Numbers: TypeAlias = NDArray[np.float64]
+
+LOSSES = "loss_nats_by_block"
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What was measured in one context.
+
+    Attributes:
+        context: tokens.
+        trained: tokens of the longest text that the checkpoint was trained on.
+        readings: values by name, in the order in which they are shown, and seed.
+    """
+
+    context: int
+    trained: int
+    readings: dict[str, dict[int, Values]]
+
+    def series(self, name: str, what: str, seeds: Sequence[int] | None = None) -> list[Numbers]:
+        """Numbers of what was read, seed by seed; of all seeds if none are given."""
+        found = self.readings[name]
+        return [np.array(found[s][what], dtype=float) for s in (found if seeds is None else seeds)]
+
+    def loss(self, name: str, start: int, stop: int) -> Estimate:
+        """The mean loss of positions [start, stop), in nats."""
+        return mean_within(self.series(name, LOSSES), start, stop)
