@@ -39,6 +39,7 @@ class Base(BaseModel):
         loads_checkpoints: whether the fork itself loads a local Llama checkpoint folder.
         has_hooked_transformer: whether there is a HookedTransformer to judge.
         extra_requirements: what it imports without declaring it.
+        type_checked: modules whose types upstream's suite checks at run time, with all in them.
         allowed: globs of the files its patches may touch.
     """
 
@@ -55,6 +56,7 @@ class Base(BaseModel):
     loads_checkpoints: StrictBool
     has_hooked_transformer: StrictBool = True
     extra_requirements: tuple[str, ...] = ()
+    type_checked: Annotated[tuple[str, ...], Field(min_length=1)] = ("transformer_lens",)
     allowed: Annotated[tuple[str, ...], Field(min_length=1)]
 
     @field_validator("transformers")

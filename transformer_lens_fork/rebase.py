@@ -88,6 +88,7 @@ def as_table(base: Base) -> str:
     """The base as it stands in `bases.toml`."""
     allowed = "".join(f'    "{glob}",\n' for glob in base.allowed)
     requirements = ", ".join(f'"{requirement}"' for requirement in base.extra_requirements)
+    checked = ", ".join(f'"{module}"' for module in base.type_checked)
     return (
         f'["{base.name}"]\n'
         f'version = "{base.version}"\n'
@@ -97,7 +98,9 @@ def as_table(base: Base) -> str:
         f'transformers = "{base.transformers}"\n'
         f'why = "{base.why}"\n'
         f"loads_checkpoints = {str(base.loads_checkpoints).lower()}\n"
+        f"has_hooked_transformer = {str(base.has_hooked_transformer).lower()}\n"
         f"extra_requirements = [{requirements}]\n"
+        f"type_checked = [{checked}]\n"
         f"allowed = [\n{allowed}]\n"
     )
 

@@ -57,6 +57,7 @@ def test_unknown_base_lists_the_known() -> None:
         ("T00:00:00Z", "T00:00:00", r"commit_date is .*timezone"),
         ("why =", 'extra_requirements = ["a b"]\nwhy =', r"'a b' is not a requirement such as"),
         ('["a/*.py", "tests/**"]', "[]", r"v1\.0\.allowed is \[\]: .*at least 1 item"),
+        ("why =", "type_checked = []\nwhy =", r"v1\.0\.type_checked is \[\]: .*at least 1 item"),
         ("\n[", "name = 3\n[", r"name is 3; a table for one base is accepted"),
         ("version", "version version", "is not TOML"),
     ],

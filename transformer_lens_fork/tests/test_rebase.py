@@ -83,6 +83,9 @@ def test_a_release_that_is_not_pinned_is_found(
     assert found.sdist_sha256 == hashlib.sha256(tarball.read_bytes()).hexdigest()
     (table,) = tomllib.loads(as_table(found)).values()
     assert Base.model_validate({"name": found.name} | table) == found
+    odd = found.model_copy(update={"has_hooked_transformer": False, "type_checked": ("a", "a.b")})
+    (table,) = tomllib.loads(as_table(odd)).values()
+    assert Base.model_validate({"name": odd.name} | table) == odd
     with pytest.raises(VerificationError, match=r"^pip cannot download transformer-lens 9\.9\.11"):
         find_release(base, "9.9.11")
     with pytest.raises(InputError, match=r"^VERSION is 'newest'; a release such as 3\.8\.1"):

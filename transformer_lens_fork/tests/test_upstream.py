@@ -31,7 +31,7 @@ def upstream(
     """Checks a series whose patches write the given files."""
     # Its tests are not in folders, its pytest has no plugins, and there are no tools here.
     monkeypatch.setattr(suite, "FOLDERS", ("tests",))
-    monkeypatch.setattr(suite, "OPTIONS", ())
+    monkeypatch.setattr(run, "pytest_options", lambda _: ())
     monkeypatch.setattr(run, "COMMANDS", {})
     monkeypatch.setattr(run, "refuse_other_tools", lambda: None)
     listed = tmp_path / "excluded.json"

@@ -27,7 +27,7 @@ from transformer_lens_fork.upstream.formats import (
     Complaints,
     refuse_other_tools,
 )
-from transformer_lens_fork.upstream.suite import Suite, suite_files, worktree
+from transformer_lens_fork.upstream.suite import Suite, pytest_options, suite_files, worktree
 from transformer_lens_fork.upstream.summary import Summary, TreeSummary, count_outcomes
 
 _PACKAGES = ("pytest", "torch", "transformers", "jaxtyping", "beartype", *COMMANDS)
@@ -76,7 +76,7 @@ def check_upstream(
     """
     refuse_other_tools()
     python = interpreter_for(base, root, report)
-    suite = Suite(python, kept, report, only)
+    suite = Suite(python, kept, report, pytest_options(base.type_checked), only)
     with tempfile.TemporaryDirectory(prefix="parity-upstream-") as scratch:
         repository = commit_base(base, Path(scratch, "repository"))
         commits = _apply(base, repository, root)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -26,16 +26,19 @@ FOLDERS = ("tests/unit", "tests/integration", "tests/acceptance")
 _PACKAGE = "transformer_lens"
 _FILES_AT_A_TIME = 16
 
-OPTIONS = (
-    *("-m", "not slow"),
-    *("-p", "jaxtyping._pytest_plugin", "-p", "pytest_doctestplus.plugin"),
-    # As in upstream's pyproject.toml, but for --nbval: its notebooks need the hub.
-    *("--doctest-modules", "--doctest-plus"),
-    "--jaxtyping-packages=transformer_lens,beartype.beartype",
-    *("-W", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning"),
-)
-
 _RUN = TypeAdapter(Run)
+
+
+def pytest_options(type_checked: tuple[str, ...]) -> tuple[str, ...]:
+    """Upstream's own, by which it checks types and shapes in `type_checked` at run time."""
+    return (
+        *("-m", "not slow"),
+        *("-p", "jaxtyping._pytest_plugin", "-p", "pytest_doctestplus.plugin"),
+        # As in upstream's pyproject.toml, but for --nbval: its notebooks need the hub.
+        *("--doctest-modules", "--doctest-plus"),
+        f"--jaxtyping-packages={','.join(type_checked)},beartype.beartype",
+        *("-W", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning"),
+    )
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Suite:
     python: Path
     kept: Path
     report: Report
+    options: tuple[str, ...]
     only: tuple[str, ...] = ()
-    options: tuple[str, ...] = field(default_factory=lambda: OPTIONS)
 
     def run(self, repository: Repository, commit: str, name: str) -> Run:
         """Every test of `commit`.

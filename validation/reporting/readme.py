@@ -266,6 +266,7 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "patches-v4.3.0": _patch_table,
     "float64": _distance_table,
     "architectures": _architecture_table,
-    "upstream": _upstream_table,
+    "upstream-v3.9.0": _upstream_table,
+    "upstream-v2.8.0": _upstream_table,
     **{f"{_STUDY}{name}": _study_findings for name in STUDIES},
 }
