@@ -42,6 +42,11 @@ SMALLEST = {
 """Changes to `save_checkpoint` for tests that run very often."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first: one that starts last has a core to itself while the other idles."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def save_checkpoint(folder: Path, *, std: float = 0.35, **changes: Any) -> Path:
     """A random Llama with attention sharp enough that RoPE matters (GQA, head_dim != d/heads)."""
     config = LlamaConfig(

@@ -17,6 +17,7 @@ def faults(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return command("faults", "--out", out, *arguments)
 
 
+@pytest.mark.long
 def test_faults_are_caught_and_not_run_twice(checkpoint: Path, tmp_path: Path) -> None:
     """One caught by its verdict, one by a stage alone, one that is none."""
     names = "theta-1-percent,padding-counted,high-boundary-inclusive"

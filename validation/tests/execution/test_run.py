@@ -45,6 +45,7 @@ def results(out: Path) -> list[Result]:
     return [Result.model_validate_json(line) for line in lines]
 
 
+@pytest.mark.long
 def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> None:
     """The odd checkpoint, loaded from its folder by the fork itself: not one logit differs."""
     dtypes = "float32,bfloat16,float16"
@@ -74,6 +75,7 @@ def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> N
         assert (tmp_path / name).stat().st_size > 0
 
 
+@pytest.mark.long
 def test_multi_query_is_identical_without_fp16_instructions(fork: Path, tmp_path: Path) -> None:
     """On CPUs without AVX-512 FP16 the order of a sum follows the layout of the weight."""
     shape = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 96}
@@ -121,6 +123,7 @@ def test_stock_fails_and_never_changes_the_status(checkpoint: Path, tmp_path: Pa
     assert (tmp_path / "results.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_planted_faults_fail(checkpoint: Path, fork: Path, tmp_path: Path) -> None:
     """Three subtly wrong trees and the sound one beside them, at 2k, from one reference pass."""
     trees = [plant(fault, fork, tmp_path / fault.name) for fault in FAULTS]
@@ -141,6 +144,7 @@ def test_planted_faults_fail(checkpoint: Path, fork: Path, tmp_path: Path) -> No
     assert process.stdout.count("FAIL ") == len(FAULTS)
 
 
+@pytest.mark.long
 def test_a_tree_that_dies_or_is_refused_loses_its_own_cases_only(
     checkpoint: Path, fork: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +237,7 @@ def test_a_blind_checkpoint_proves_nothing(fork: Path, tmp_path: Path) -> None:
     assert sound.verdict == "IDENTICAL"
 
 
+@pytest.mark.long
 def test_a_long_context_goes_through_in_chunks(checkpoint: Path, tmp_path: Path) -> None:
     """Both models' own caches, the first layer alone: identical too; what cannot fit is not run."""
     arguments = ("--checkpoint", checkpoint, "--layers", "1", "--contexts", "1k:4k")

@@ -84,6 +84,7 @@ def staged(out: Path) -> list[StageResult]:
     return [StageResult.model_validate_json(line) for line in lines]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("head_dim", "subjects", "dtypes"),
     [(64, "fork,stock", ["float32", "bfloat16", "float16"]), (128, "fork", ["bfloat16"])],
@@ -143,6 +144,7 @@ def test_fork_is_identical_at_all_positions(
     assert again.stderr.count("(earlier run)") == len(results)
 
 
+@pytest.mark.long
 def test_every_mistake_is_seen_at_its_stage(fork: Path, tmp_path: Path) -> None:
     """Each fails at the stage it is made at and not before, though layers run after it."""
     checkpoint = save_checkpoint(tmp_path / "my-llama", max_position_embeddings=8192)
@@ -184,6 +186,7 @@ def test_every_mistake_is_seen_at_its_stage(fork: Path, tmp_path: Path) -> None:
     assert layers.first.what == "second chunk"
 
 
+@pytest.mark.long
 def test_a_run_says_where_it_first_differs(tmp_path: Path) -> None:
     """The report has the section; without the probes it does not."""
     checkpoint = save_checkpoint(tmp_path / "my-llama", max_position_embeddings=8192)

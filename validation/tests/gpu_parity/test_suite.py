@@ -54,6 +54,7 @@ def measured(folder: Path) -> dict[str, dict[str, object]]:
     return {result.provenance.case_key: comparable(result) for result in found}
 
 
+@pytest.mark.long
 def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
     """Two workers, and two tasks of a cluster: the same cases, the same figures."""
     # The staged proof has tests of its own.

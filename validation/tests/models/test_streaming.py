@@ -131,6 +131,7 @@ def _run(out: Path, *arguments: object) -> list[Result]:
     return results(out)
 
 
+@pytest.mark.long
 def test_a_streamed_run_has_the_same_results(tmp_path: Path) -> None:
     """Fork and stock, floors and every figure, in one forward and in chunks, and at every stage."""
     arguments = (

@@ -151,6 +151,7 @@ def test_nothing_moved_is_a_page_too() -> None:
     assert page.findings[-1].startswith("One seed was measured")
 
 
+@pytest.mark.long
 def test_a_study_finishes_and_goes_on_where_it_was(tmp_path: Path) -> None:
     """Two dtypes are two units; a second run measures nothing; a third dtype is refused."""
     arguments = ("--checkpoint", "smollm2", "--layers", 1, "--contexts", 512, "--seeds", 1)
