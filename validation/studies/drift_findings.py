@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.reporting.wording import count, tokens
-from validation.studies.blocks import agree, is_zero, mean_within, ranges_of
+from validation.studies.blocks import is_zero, mean_within, ranges_of
 from validation.studies.estimates import Estimate
 from validation.studies.records import StudyRecord
+from validation.studies.texts import over_texts, say_agreement
 
 SIDES = ("stock", "reordered")
 """Who is compared with the fork's eager attention: the release's, and the fork's own fused one."""
@@ -64,16 +65,17 @@ class Case:
 
     def within(self, side: str, figure: str, start: int, stop: int) -> Estimate:
         """The mean of a figure over positions and seeds."""
-        return mean_within(self._windows(side, figure), start, stop)
+        windows = self._windows(side, figure)
+        return over_texts(mean_within([window], start, stop) for window in windows)
 
     def whole(self, side: str, figure: str) -> Estimate:
         """Over all positions."""
         return self.within(side, figure, 0, self.context)
 
-    def seeds_agree(self, side: str, figure: str) -> bool:
-        """Whether the seeds' own means differ by no more than their uncertainty."""
+    def of_seeds(self, side: str, figure: str) -> list[Estimate]:
+        """The seeds' own means, over all positions."""
         windows = self._windows(side, figure)
-        return agree(mean_within([window], 0, self.context) for window in windows)
+        return [mean_within([window], 0, self.context) for window in windows]
 
     def changes(self, side: str) -> int:
         """How often another position is attended to most."""
@@ -103,8 +105,9 @@ class Case:
 
 
 def percent(found: Estimate) -> str:
-    """A share as people read it: `0.12 % [0.10, 0.13]`."""
-    return f"{100 * found.value:.3g} % [{100 * found.low:.3g}, {100 * found.high:.3g}]"
+    """A share as people read it, of which none is less than nothing: `0.12 % [0.10, 0.13]`."""
+    low, high = max(found.low, 0.0), min(found.high, 1.0)
+    return f"{100 * found.value:.3g} % [{100 * low:.3g}, {100 * high:.3g}]"
 
 
 def nats(found: Estimate) -> str:
@@ -197,18 +200,11 @@ def _say_bias(cases: Sequence[Case]) -> str:
 
 
 def _say_seeds(cases: Sequence[Case]) -> str:
-    if all(len(case.records) < 2 for case in cases):
-        return "One seed was measured: whether another one agrees is not known."
     figures = {TOPS: "most attended positions", ABS_DELTA: "distance of losses", DELTA: "mean loss"}
     checks = {
-        f"{case.dtype}, {name} of {side}": case.seeds_agree(side, figure)
+        f"{case.dtype}, {name} of {side}": case.of_seeds(side, figure)
         for case in cases
         for side in SIDES
         for figure, name in figures.items()
     }
-    bad = [name for name, is_agreed in checks.items() if not is_agreed]
-    said = (
-        f"The seeds agree, within their uncertainty, in {len(checks) - len(bad)} of {len(checks)} "
-        "figures over the whole window"
-    )
-    return f"{said}; not in {'; '.join(bad)}." if bad else f"{said}."
+    return say_agreement("figures over the whole window", checks)

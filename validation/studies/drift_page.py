@@ -22,6 +22,7 @@ from validation.studies.drift_findings import (
 )
 from validation.studies.page import Page, Picture
 from validation.studies.records import StudyRecord
+from validation.studies.texts import METHOD
 
 
 def compose(records: list[StudyRecord]) -> Page:
@@ -53,8 +54,9 @@ _METHOD = (
     "so that no two keys are equal because their scores were rounded. Losses are log softmaxes in "
     "float32 of the logits as the model rounds them.",
     "Reordered: the fork with fused attention beside the fork with eager attention. It is the same "
-    "function, summed in another order: what it moves is chance, not error. Intervals are 95 %, by "
-    "drawing blocks of 64 positions, of all seeds together.",
+    "function, summed in another order: what it moves is chance, not error. Within a text, blocks "
+    "of 64 positions are drawn.",
+    METHOD,
 )
 
 

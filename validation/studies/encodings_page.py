@@ -9,6 +9,7 @@ from validation.studies.encodings_results import BASELINE, NAMES, SUBJECT, Measu
 from validation.studies.losses import compared, listed, listed_by_value, perplexity, signed, span
 from validation.studies.page import Page
 from validation.studies.records import StudyRecord
+from validation.studies.texts import METHOD, say_agreement
 
 
 def compose(records: list[StudyRecord]) -> Page:
@@ -127,24 +128,14 @@ def _sentence_on_seeds(last: Measured) -> str:
     spans = [(0, min(last.trained, last.context))]
     if last.reaches_beyond:
         spans.append((last.trained, last.context))
-    agreeing, asked, apart = 0, 0, []
-    for name in last.others:
-        seeds = last.common(name, BASELINE)
-        for start, stop in spans:
-            found = [last.excess(name, BASELINE, start, stop, seed) for seed in seeds]
-            pairs = [(a, b) for i, a in enumerate(found) for b in found[i + 1 :]]
-            asked += len(pairs)
-            agreeing += sum(a.agrees_with(b) for a, b in pairs)
-            if not all(a.agrees_with(b) for a, b in pairs):
-                values = " and ".join(f"{each.value:+.3g}" for each in found)
-                apart.append(f"{NAMES[name]} at {span(start, stop)}: {values}")
-    if not asked:
-        return "One seed was measured: whether another agrees is unknown."
-    exceptions = f"; they do not for {'; '.join(apart)}" if apart else ""
-    return (
-        f"Seeds, which are texts, agree within their uncertainty on {agreeing} of {asked} "
-        f"differences from plain RoPE{exceptions}."
-    )
+    checks = {
+        f"{NAMES[name]} at {span(*where)}": last.excess_of_seeds(
+            name, BASELINE, *where, last.common(name, BASELINE)
+        )
+        for name in last.others
+        for where in spans
+    }
+    return say_agreement("differences from plain RoPE", checks)
 
 
 def _tabulate_losses(measured: Measured) -> Iterator[Table]:
@@ -225,8 +216,9 @@ def _method(last: Measured) -> tuple[str, ...]:
         "One forward of the fork over a window of real text gives the loss at every position; "
         "frequencies are those of `transformers` (`ROPE_INIT_FUNCTIONS`), handed to "
         "`rotary_inv_freq`, and nothing is fine-tuned. Losses are means of blocks of 64 positions; "
-        "intervals are block bootstraps, and differences are taken block by block on the same "
-        "text.",
+        "within a text intervals are block bootstraps, and differences are taken block by block on "
+        "the same text.",
+        METHOD,
         f"Linear interpolation, YaRN and LongRoPE take the factor that just covers the context, "
         f"{factor:.4g} for {tokens(last.context)} tokens after {tokens(last.trained)} of training "
         "(1 for contexts that are no longer); dynamic NTK finds the same from the length itself. "
@@ -253,7 +245,7 @@ def _limits(last: Measured) -> tuple[str, ...]:
         "The loss of the next token asks little of far text. That a scheme's loss stays low does "
         "not say that the model finds what is far away.",
         "The text is the documentation of one library, a window of it for each seed: intervals are "
-        "of these windows, not of texts at large.",
+        "of such windows, not of texts at large.",
         f"Nothing was measured beyond {tokens(last.context)} tokens; `--contexts 1k:64k` goes on.",
     )
 

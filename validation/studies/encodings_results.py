@@ -7,9 +7,10 @@ import numpy as np
 
 from transformer_lens_fork.errors import InputError
 from validation.studies.estimates import Estimate, mean
-from validation.studies.losses import loss_ranges, paired
-from validation.studies.readings import LOSSES, Numbers, Readings
+from validation.studies.losses import loss_ranges
+from validation.studies.readings import Numbers, Readings
 from validation.studies.records import StudyRecord, Values
+from validation.studies.texts import over_texts
 
 NAMES = {
     "plain": "plain RoPE",
@@ -45,13 +46,10 @@ class Measured(Readings):
         """Seeds that were measured under both."""
         return sorted(self.readings[scheme].keys() & self.readings[other].keys())
 
-    def excess(
-        self, scheme: str, other: str, start: int, stop: int, seed: int | None = None
-    ) -> Estimate:
+    def excess(self, scheme: str, other: str, start: int, stop: int) -> Estimate:
         """By how much a scheme's loss exceeds another's on the same text, in nats."""
-        seeds = self.common(scheme, other) if seed is None else [seed]
-        ones, others = self.series(scheme, LOSSES, seeds), self.series(other, LOSSES, seeds)
-        return paired(ones, others, start, stop)
+        seeds = self.common(scheme, other)
+        return over_texts(self.excess_of_seeds(scheme, other, start, stop, seeds))
 
     @property
     def query_ranges(self) -> list[tuple[int, int]]:
@@ -68,8 +66,7 @@ class Measured(Readings):
         """
         if number is None:
             return self.entropy_by_range(scheme)[-1]
-        values = np.concatenate(self._scores(scheme, number, sorted(self.readings[scheme])))
-        return mean(values[np.isfinite(values)])
+        return _of_finite(self._scores(scheme, number, sorted(self.readings[scheme])))
 
     def excess_of_queries(self, scheme: str, other: str, number: int | None) -> Estimate:
         """By how much that of one scheme exceeds another's, query by query."""
@@ -80,18 +77,15 @@ class Measured(Readings):
             else self._scores(name, number, seeds)
             for name in (scheme, other)
         )
-        differences = np.concatenate(ones) - np.concatenate(others)
-        return mean(differences[np.isfinite(differences)])
+        return _of_finite([one - other for one, other in zip(ones, others, strict=True)])
 
     def entropy_by_range(self, scheme: str) -> list[Estimate]:
         """The mean entropy of the queries of each range, in nats."""
         entropies = self.series(scheme, "entropy_nats_by_query")
         at = self.series(scheme, "queries")
         return [
-            mean(
-                np.concatenate(
-                    [e[(q >= start) & (q < stop)] for e, q in zip(entropies, at, strict=True)]
-                )
+            over_texts(
+                mean(e[(q >= start) & (q < stop)]) for e, q in zip(entropies, at, strict=True)
             )
             for start, stop in self.query_ranges
         ]
@@ -122,6 +116,10 @@ class Measured(Readings):
             for scheme in self.readings
             if scheme != BASELINE and self.common(scheme, BASELINE)
         ]
+
+
+def _of_finite(texts: Sequence[Numbers]) -> Estimate:
+    return over_texts(mean(values[np.isfinite(values)]) for values in texts)
 
 
 def collect(records: Iterable[StudyRecord]) -> list[Measured]:

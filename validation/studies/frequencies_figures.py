@@ -11,6 +11,7 @@ from validation.studies.contrasts import loaded
 from validation.studies.estimates import BLOCK, Estimate, blocks_of, mean, ratio_of_means
 from validation.studies.frequencies import BANDS
 from validation.studies.records import StudyRecord
+from validation.studies.texts import over_texts
 
 
 @dataclass(frozen=True)
@@ -18,34 +19,40 @@ class Selectivity:
     """What pairs add to a landmark's score over the mean key's, in a landmark's heads.
 
     Attributes:
-        samples: means of neighbouring queries, shape [sample, pair], in nats.
+        texts: of each, means of neighbouring queries, shape [sample, pair], in nats.
         bands: of each pair.
     """
 
-    samples: NDArray[np.float64]
+    texts: tuple[NDArray[np.float64], ...]
     bands: tuple[str, ...]
 
     @property
     def total(self) -> Estimate:
         """Of all pairs."""
-        return mean(self.samples.sum(1))
+        return over_texts(mean(samples.sum(1)) for samples in self.texts)
 
     def of_band(self, band: str) -> Estimate:
         """The sum over a band's pairs."""
-        return mean(self.samples[:, self._pairs(band)].sum(1))
+        return over_texts(mean(samples[:, self._pairs(band)].sum(1)) for samples in self.texts)
 
     def share(self, band: str) -> Estimate:
         """A band's part of the total; less than none where the band is against the landmark."""
-        return ratio_of_means(self.samples[:, self._pairs(band)].sum(1), self.samples.sum(1))
+        return over_texts(
+            ratio_of_means(samples[:, self._pairs(band)].sum(1), samples.sum(1))
+            for samples in self.texts
+        )
 
     def of_a_pair(self, band: str) -> Estimate:
         """The mean over a band's pairs."""
-        return mean(self.samples[:, self._pairs(band)].mean(1))
+        return over_texts(mean(samples[:, self._pairs(band)].mean(1)) for samples in self.texts)
 
     @property
     def of_pairs(self) -> list[Estimate]:
         """Each pair's own."""
-        return [mean(self.samples[:, pair]) for pair in range(self.samples.shape[1])]
+        return [
+            over_texts(mean(samples[:, pair]) for samples in self.texts)
+            for pair in range(len(self.bands))
+        ]
 
     def _pairs(self, band: str) -> NDArray[np.bool_]:
         return np.array([each == band for each in self.bands])
@@ -106,24 +113,25 @@ class Context:
     def selectivity(
         self, landmark: str, records: Sequence[StudyRecord] | None = None
     ) -> Selectivity | None:
-        """Of a landmark, all seeds' queries together; None if it has no heads."""
+        """Of a landmark, in all texts that have heads of it; None if none has."""
         samples = []
         for record in self.records if records is None else records:
             rows = _mapping(record.values["selectivity_of_rows"])[landmark]
             if rows:
                 samples.append(blocks_of(loaded(rows), self._block(record)))
-        return Selectivity(np.concatenate(samples), self.bands) if samples else None
+        return Selectivity(tuple(samples), self.bands) if samples else None
 
     def deviation(self, band: str) -> list[Estimate]:
         """Mean absolute contribution of a band's pair, octave by octave of distance."""
         which = BANDS.index(band)
-        samples = np.concatenate(
-            [
-                blocks_of(loaded(record.values["deviation_of_rows"]), self._block(record))
-                for record in self.records
-            ]
-        )
-        return [mean(samples[:, octave, which]) for octave in range(samples.shape[1])]
+        texts = [
+            blocks_of(loaded(record.values["deviation_of_rows"]), self._block(record))
+            for record in self.records
+        ]
+        return [
+            over_texts(mean(samples[:, octave, which]) for samples in texts)
+            for octave in range(texts[0].shape[1])
+        ]
 
     def _block(self, record: StudyRecord) -> int:
         step = int(loaded(record.values["queries"])[2])

@@ -13,6 +13,7 @@ from validation.studies.frequencies_figures import Context, Selectivity, by_cont
 from validation.studies.frequencies_plots import draw_bands, draw_pairs
 from validation.studies.page import Page, Picture
 from validation.studies.records import StudyRecord
+from validation.studies.texts import METHOD
 
 QUESTION = (
     "What does each rotary frequency add to attention scores, and which bands carry the sinks, the "
@@ -36,8 +37,9 @@ _METHOD = (
     f"the {FIRST} (0.5); the {OTHER_SINK}, the key, but the first, that has most attention of all "
     f"queries (0.1); the {PREVIOUS} (0.2); the {LOOK_UP}, the key more than {FAR} tokens away "
     "whose attention most exceeds what the other queries give it (0.05 more). Figures are means "
-    "over a landmark's heads; intervals are over queries, those within 64 positions drawn "
-    "together.",
+    "over a landmark's heads; within a text intervals are over queries, those within 64 positions "
+    "drawn together.",
+    METHOD,
 )
 
 _LIMITS = (
@@ -52,8 +54,8 @@ _LIMITS = (
     "apart, and no frequency was changed here.",
     "The far look-up is the largest of thousands of excesses: a head without any look-ups has one, "
     "too, only a small one, and the threshold is a choice.",
-    "Intervals hold a landmark's heads fixed and are over the queries of a few windows: what other "
-    "text would give, only the seeds say, and which heads count differs between them.",
+    "Intervals hold a landmark's heads fixed and are of windows of one kind of text; which "
+    "heads count differs between them.",
     "Windows begin in the middle of a document and without a special token: the first token is any "
     "token of the text.",
 )

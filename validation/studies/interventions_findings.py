@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.reporting.wording import tokens
-from validation.studies.blocks import agree, is_zero, mean_within, ranges_of
+from validation.studies.blocks import is_zero, mean_within, ranges_of
 from validation.studies.estimates import BLOCK, Estimate, mean
 from validation.studies.interventions import BANDS
 from validation.studies.losses import signed
 from validation.studies.records import StudyRecord
 from validation.studies.study import seeds_of
+from validation.studies.texts import over_texts, say_agreement
 
 NONE = "none"
 """The unit of the unedited model."""
@@ -75,16 +76,17 @@ class Changes:
 
     def within(self, edit: str, context: int, start: int, stop: int) -> Estimate:
         """The mean change within a range of positions, over all seeds."""
-        return mean_within(list(self.windows[edit, context].values()), start, stop)
+        windows = self.windows[edit, context].values()
+        return over_texts(mean_within([window], start, stop) for window in windows)
 
     def whole(self, edit: str, context: int) -> Estimate:
         """Over the whole window."""
         return self.within(edit, context, 0, context)
 
-    def seeds_agree(self, edit: str, context: int) -> bool:
-        """Whether the seeds' own changes differ by no more than their uncertainty."""
-        each = self.windows[edit, context].values()
-        return agree(mean_within([window], 0, context) for window in each)
+    def of_seeds(self, edit: str, context: int) -> list[Estimate]:
+        """The seeds' own changes over the whole window."""
+        windows = self.windows[edit, context].values()
+        return [mean_within([window], 0, context) for window in windows]
 
 
 @dataclass(frozen=True)
@@ -261,21 +263,12 @@ def _say_patches(patches: Patches) -> str:
 
 
 def _say_seeds(changes: Changes) -> str:
-    repeated = [case for case, windows in changes.windows.items() if len(windows) > 1]
-    if not repeated:
-        return "One seed was measured: whether another one agrees is not known."
-    disagree = [
-        f"'{edit}' at {tokens(context)}"
-        for edit, context in repeated
-        if not changes.seeds_agree(edit, context)
-    ]
-    said = (
-        f"The changes over the whole window agree between the {len(changes.seeds)} seeds, within "
-        f"their uncertainty, in {len(repeated) - len(disagree)} of {len(repeated)} cases"
-    )
-    if disagree:
-        said += f"; not in {', '.join(disagree)}"
-    once = sorted({case[1] for case in changes.windows if case not in repeated})
-    if once:
-        said += f". At {', '.join(map(tokens, once))} tokens one seed was measured"
-    return f"{said}."
+    checks = {
+        f"'{edit}' at {tokens(context)}": changes.of_seeds(edit, context)
+        for edit, context in changes.windows
+    }
+    said = say_agreement("changes over the whole window", checks)
+    once = {context for (_, context), windows in changes.windows.items() if len(windows) == 1}
+    if once and max(map(len, changes.windows.values())) > 1:
+        said += f" At {', '.join(map(tokens, sorted(once)))} tokens one seed was measured."
+    return said

@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter
 
 from validation.reporting.tables import Column, Row, Table
 from validation.reporting.wording import tokens
-from validation.studies.blocks import ranges_of
+from validation.studies.blocks import agree, ranges_of
 from validation.studies.drawing import INK, centres, draw_estimates, label_tokens, new_figure, style
 from validation.studies.estimates import Estimate
 from validation.studies.interventions_findings import (
@@ -22,6 +22,7 @@ from validation.studies.interventions_findings import (
 from validation.studies.losses import signed
 from validation.studies.page import Page, Picture
 from validation.studies.records import StudyRecord
+from validation.studies.texts import METHOD, repeated
 
 _LINEAR_NATS = 0.01
 """Within it the axis of changes is linear: below and above, both signs have decades."""
@@ -62,7 +63,8 @@ _METHOD = (
     "all distances are as before, and everything after it sees it further away. First token moved: "
     "only that token's key, to which much attention goes whatever it says.",
     "Every edit runs on the same windows of text as the unedited model. Changes are differences of "
-    "means over 64 tokens; intervals are 95 %, by drawing such blocks, of all seeds together.",
+    "means over 64 tokens, and such blocks are drawn within a text.",
+    METHOD,
     "Patching: two prompts differ in one digit of a passkey in the text and end with the question "
     "for it. The residual stream at the digit's position is taken from the other prompt and put in "
     "before one layer, and the log-odds of the two digits are read at the end. Before layer 0 this "
@@ -208,7 +210,7 @@ def _tabulate_changes(changes: Changes) -> Table:
 def _agreement(changes: Changes, edit: str, context: int) -> str:
     if len(changes.windows[edit, context]) < 2:
         return "-"
-    return "yes" if changes.seeds_agree(edit, context) else "no"
+    return "yes" if agree(repeated(changes.of_seeds(edit, context))) else "no"
 
 
 def _tabulate_patches(patches: Patches) -> Table:

@@ -20,6 +20,7 @@ from validation.studies.losses import (
 )
 from validation.studies.page import Page
 from validation.studies.records import StudyRecord
+from validation.studies.texts import METHOD, say_agreement
 
 _MOVED = 0.01
 """Relative: what Llama 3.1 changes by more is a pair that it slows."""
@@ -114,26 +115,20 @@ def _sentence_on_shares(found: Fitted) -> str:
 
 
 def _sentence_on_seeds(found: Fitted) -> str:
+    checks = {
+        f"{NAMES[name]} at {span(*where)}": found.excess_of_seeds(name, "plain", *where)
+        for name in list(NAMES)[1:]
+        for where in found.spans
+    }
+    said = say_agreement("differences from plain RoPE", checks)
     if len(found.seeds) < 2:
-        return "One seed was fitted: whether another agrees is unknown."
-    agreeing, asked, apart = 0, 0, []
-    for name in list(NAMES)[1:]:
-        for where in found.spans:
-            each = [found.excess(name, "plain", where, [seed]) for seed in found.seeds]
-            pairs = [(a, b) for i, a in enumerate(each) for b in each[i + 1 :]]
-            agreed = sum(a.agrees_with(b) for a, b in pairs)
-            asked, agreeing = asked + len(pairs), agreeing + agreed
-            if agreed < len(pairs):
-                values = " and ".join(f"{one.value:+.3g}" for one in each)
-                apart.append(f"{NAMES[name]} at {span(*where)}: {values} nats")
+        return said
     one, other = (np.log(found.ratios(seed)) for seed in found.seeds[:2])
     moved = np.ptp(one) > 0 and np.ptp(other) > 0
     like = f"{np.corrcoef(one, other)[0, 1]:.2f}" if moved else "unknown"
-    exceptions = f" (not on {'; '.join(apart)})" if apart else ""
     return (
-        f"Seeds, which are other texts to fit and to read, agree within their uncertainty on "
-        f"{agreeing} of {asked} differences from plain RoPE{exceptions}; the correlation between "
-        f"what two fits did to the logarithms of the frequencies is {like}."
+        f"{said} The correlation between what two fits did to the logarithms of the frequencies is "
+        f"{like}."
     )
 
 
@@ -233,8 +228,9 @@ def _method(found: Fitted) -> tuple[str, ...]:
         f"nats, mixture {firsts[1]} and {lasts[1]}.",
         f"All are then read, whole, on {tokens(found.context)} tokens that the fit did not see: "
         "the training text is drawn from the longest part of the text beside that window. "
-        "Differences are taken block by block of 64 positions on the same text, and intervals are "
-        "block bootstraps over all seeds.",
+        "Differences are taken block by block of 64 positions on the same text, and within a "
+        "text intervals are block bootstraps.",
+        METHOD,
     )
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from transformer_lens_fork.errors import InputError
 from validation.studies.estimates import Estimate
-from validation.studies.losses import paired
-from validation.studies.readings import LOSSES, Numbers, Readings
+from validation.studies.readings import Numbers, Readings
 from validation.studies.records import StudyRecord, Values
+from validation.studies.texts import over_texts
 
 NAMES = {
     "plain": "plain RoPE",
@@ -45,12 +45,9 @@ class Fitted(Readings):
         inside = (0, min(self.trained, self.context))
         return [inside, (self.trained, self.context)] if self.context > self.trained else [inside]
 
-    def excess(
-        self, name: str, other: str, where: tuple[int, int], seeds: Sequence[int] | None = None
-    ) -> Estimate:
+    def excess(self, name: str, other: str, where: tuple[int, int]) -> Estimate:
         """By how much one loss exceeds another on the same text, in nats."""
-        ones, others = (self.series(each, LOSSES, seeds) for each in (name, other))
-        return paired(ones, others, *where)
+        return over_texts(self.excess_of_seeds(name, other, *where))
 
     def scheme(self, name: str) -> Numbers:
         """Frequencies of a scheme, in radians a token."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from validation.studies.contrasts import loaded
 from validation.studies.estimates import BLOCK, Estimate, mean, mean_of_positions
 from validation.studies.records import StudyRecord
+from validation.studies.texts import over_texts
 
 NEEDLE = "needle"
 ATTENTION = "attention"
@@ -46,27 +47,25 @@ class Profiles:
 
     def of_rows(
         self, name: str, group: int, records: Sequence[StudyRecord] | None = None
-    ) -> NDArray[np.float64]:
-        """What was measured at the rows of a group, all seeds' one after the other."""
+    ) -> list[NDArray[np.float64]]:
+        """What was measured at the rows of a group, seed by seed."""
         start = sum(len(each) for each in self.groups[:group])
         rows = slice(start, start + len(self.groups[group]))
         chosen = self.records if records is None else records
-        return np.concatenate([loaded(record.values[name])[rows] for record in chosen])
+        return [loaded(record.values[name])[rows] for record in chosen]
 
-    def average(self, group: int, values: NDArray[np.float64]) -> Estimate:
-        """The mean over rows of a group; those within a block of positions are drawn together."""
-        return mean_of_positions(values, block=max(1, BLOCK // self.groups[group].step))
+    def averages(self, group: int, texts: Iterable[NDArray[np.float64]]) -> list[Estimate]:
+        """Means over rows of a group; those within a block of positions are drawn together."""
+        block = max(1, BLOCK // self.groups[group].step)
+        return [mean_of_positions(values, block) for values in texts]
 
     def first(self, group: int) -> Estimate:
         """Share of the first token."""
-        return self.average(group, self.of_rows("first_of_rows", group))
+        return over_texts(self.first_by_seed(group))
 
     def first_by_seed(self, group: int) -> list[Estimate]:
         """The same, seed by seed."""
-        return [
-            self.average(group, self.of_rows("first_of_rows", group, [record]))
-            for record in self.records
-        ]
+        return self.averages(group, self.of_rows("first_of_rows", group))
 
     def at_distances(
         self,
@@ -77,13 +76,16 @@ class Profiles:
     ) -> Estimate:
         """Share of keys, the first token aside, at least `low` and less than `high` away."""
         chosen = [low <= start and (high is None or stop <= high) for start, stop in self.octaves]
-        shares = self.of_rows("by_distance_of_rows", group, records)[:, chosen]
-        return self.average(group, shares.sum(-1))
+        texts = self.of_rows("by_distance_of_rows", group, records)
+        return over_texts(self.averages(group, (shares[:, chosen].sum(-1) for shares in texts)))
 
     def curve(self, name: str, group: int) -> list[Estimate]:
         """The mean of each octave."""
-        shares = self.of_rows(name, group)
-        return [self.average(group, shares[:, each]) for each in range(shares.shape[1])]
+        texts = self.of_rows(name, group)
+        return [
+            over_texts(self.averages(group, (shares[:, each] for shares in texts)))
+            for each in range(texts[0].shape[1])
+        ]
 
     def first_of_heads(self, group: int) -> NDArray[np.float64]:
         """Share of the first token, mean of seeds, shape [layer, head]."""
@@ -183,7 +185,7 @@ class Grid:
     @property
     def mean_gain(self) -> Estimate:
         """The mean over passkeys."""
-        return mean(self.gains)
+        return over_texts(mean(self.chosen(seed=seed).gains) for seed in self.seeds)
 
     @property
     def log_probability(self) -> float | None:
@@ -202,15 +204,18 @@ class Grid:
         depths = self.depths
         if len(depths) < 3:
             return None
-        differences = []
+        texts = []
         for seed in self.seeds:
+            differences = []
             for length in self.lengths:
                 row = [self.chosen(seed=seed, length=length, depth=d).gains for d in depths]
                 if all(len(each) for each in row):
                     of_depths = [float(each.mean()) for each in row]
                     ends = (of_depths[0] + of_depths[-1]) / 2
                     differences.append(ends - float(np.mean(of_depths[1:-1])))
-        return mean(np.array(differences)) if differences else None
+            if differences:
+                texts.append(mean(np.array(differences)))
+        return over_texts(texts) if texts else None
 
     @cached_property
     def copy_scores(self) -> NDArray[np.float64]:
@@ -232,9 +237,10 @@ class Grid:
         return [head for head in heads if scores[head] > 0]
 
     def copy_score(self, heads: Iterable[tuple[int, int]]) -> Estimate:
-        """The mean of some heads, with the uncertainty over passkeys."""
-        chosen = np.array([self.copy_scores[:, layer, head] for layer, head in heads])
-        return mean(chosen.mean(0))
+        """The mean of some heads, with the uncertainty over passkeys and texts."""
+        chosen = np.mean([self.copy_scores[:, layer, head] for layer, head in heads], axis=0)
+        seeds = np.array([record.unit["seed"] for record in self.records])
+        return over_texts(mean(chosen[seeds == seed]) for seed in self.seeds)
 
 
 def gain(record: StudyRecord) -> float:

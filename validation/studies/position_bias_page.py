@@ -25,6 +25,7 @@ from validation.studies.position_bias_tables import (
     tabulate_heads,
 )
 from validation.studies.records import StudyRecord
+from validation.studies.texts import METHOD
 
 __all__ = ["ATTENTION", "NEEDLE", "QUESTION", "compose"]
 
@@ -42,17 +43,19 @@ _RETRIEVAL = 0.1
 _METHOD = (
     "Attention: one forward of the longest context, fused but for the rows of 32 queries in each "
     "octave of positions, which are summed layer by layer: the share of the first token, and the "
-    "shares of all others by octave of their distance and of their position. Intervals are over "
-    "queries, those within 64 positions drawn together.",
+    "shares of all others by octave of their distance and of their position. Within a "
+    "text intervals are over queries, those within 64 positions drawn together.",
     "Passkey: a sentence with 8 random digits, each another one, in real text; the question is at "
     "the end, and the answer is teacher-forced. The gain is the mean log-probability of the "
     "answer's tokens less that of 3 passkeys that are not in the text, after the same text and "
     "question. As passkeys are drawn alike, this expects what the same answer gains over a text "
-    "with another passkey, and needs one reading of the text. Intervals are over passkeys.",
+    "with another passkey, and needs one reading of the text. Within a seed intervals are over "
+    "passkeys.",
     "Retrieval heads: the copy score of Wu et al. 2024 (arXiv 2404.15574), the share of the "
     "answer's tokens at which the head's most attended token is in the needle's sentence and is "
     "the one to be produced. Theirs counts tokens that the model generates; here the right answer "
     "is teacher-forced, so that a model that answers wrongly has a score, too.",
+    METHOD,
 )
 
 _LIMITS = (

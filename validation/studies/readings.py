@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from validation.studies.blocks import mean_within
 from validation.studies.estimates import Estimate
+from validation.studies.losses import paired
 from validation.studies.records import Values
+from validation.studies.texts import over_texts
 
 Numbers: TypeAlias = NDArray[np.float64]
 
@@ -37,4 +39,13 @@ class Readings:
 
     def loss(self, name: str, start: int, stop: int) -> Estimate:
         """The mean loss of positions [start, stop), in nats."""
-        return mean_within(self.series(name, LOSSES), start, stop)
+        return over_texts(mean_within([each], start, stop) for each in self.series(name, LOSSES))
+
+    def excess_of_seeds(
+        self, name: str, other: str, start: int, stop: int, seeds: Sequence[int] | None = None
+    ) -> list[Estimate]:
+        """By how much one loss exceeds another on the same text, in nats, seed by seed."""
+        ones, others = (self.series(each, LOSSES, seeds) for each in (name, other))
+        return [
+            paired([one], [other], start, stop) for one, other in zip(ones, others, strict=True)
+        ]

@@ -211,18 +211,21 @@ def test_changes_are_paired_and_said_with_their_sign() -> None:
     assert text.count("no different within the uncertainty in the last") == 3
     assert "moves the log-odds of the two digits by +2.1 [" in text
     assert "100% before layer 10, 0% before layer 20 of that, half or more up to layer 10" in text
-    assert "agree between the 2 seeds, within their uncertainty, in 4 of 4 cases." in text
+    assert "the 2 seeds' texts agree on 4 of 4 changes over the whole window." in text
 
 
 def test_the_other_way_is_said_as_well() -> None:
     """Losses that fall, more so at the end, in one seed more than in the other; and no passkey."""
-    records = made(lambda block, seed: -0.01 * block * (1 + 9 * seed), -0.001)
+    records = made(lambda block, seed: -0.01 * block * (1 + seed), -0.001)
     text = "\n".join(compose(records).findings)
     assert "none of 4 edits raises the loss beyond the uncertainty; 4 lower it (" in text
     assert "lower in the last" in text
     assert "higher in the last" not in text
     assert "no more than the uncertainty: of layers this says nothing" in text
-    assert "in 0 of 4 cases; not in 'high band still' at 1k" in text
+    assert (
+        "on 0 of 4 changes over the whole window; not on 'high band still' at 1k (-0.075, -0.15)"
+        in text
+    )
 
 
 def test_a_context_of_one_seed_agrees_with_nothing() -> None:
@@ -232,7 +235,7 @@ def test_a_context_of_one_seed_agrees_with_nothing() -> None:
         for record in made(wavy, 2.0, seeds=1)
     ]
     text = compose([*made(wavy, 2.0), *once]).findings[-1]
-    assert "in 4 of 4 cases. At 1020 tokens one seed was measured." in text
+    assert "on 4 of 4 changes over the whole window. At 1020 tokens one seed was measured." in text
 
 
 def test_a_page_of_some_units_is_a_page() -> None:

@@ -227,12 +227,12 @@ def test_findings_say_that_a_fit_did_harm() -> None:
     assert "fit of the learned frequencies did harm: the loss is higher by 0.75 [" in found
     assert "nats beside that of Llama 3.1's fixed smoothing" in found
     assert "on 5 of 6 differences" in found
-    assert "(not on learned frequencies at 512-1k: +0.5 and +1 nats)" in found
+    assert "not on learned frequencies at 512-1k (+0.5, +1)" in found
 
 
 def test_one_seed_is_said_to_be_one() -> None:
     """And a run that was stopped before its first seed was done has no page."""
-    assert "One seed was fitted" in findings(3.5, seeds=(0,))
+    assert "One seed was measured" in findings(3.5, seeds=(0,))
     with pytest.raises(InputError, match=r"no seed with all of plain RoPE, Llama 3\.1"):
         compose([reading("plain", 0, 3.0, 4.0), reading("learned", 1, 3.0, 4.0)])
 
