@@ -445,8 +445,12 @@ def study(
     layers: Layers = None,
     seed: Annotated[int, typer.Option(help="The first of the seeds.", min=0)] = 0,
     seeds: Annotated[
-        int, typer.Option(help="How many: each draws its own windows of the text.", min=1)
-    ] = 2,
+        int | None,
+        typer.Option(
+            help="How many: each draws its own windows of the text; by default the study's own.",
+            min=1,
+        ),
+    ] = None,
     threads: Threads = None,
     page_only: Annotated[
         bool, typer.Option("--page-only", help="Measure nothing: write the page of what OUT holds.")
@@ -462,9 +466,9 @@ def study(
     drift          what the release's error does to heads and losses downstream
     learned        frequencies as parameters, fitted to extend the model's context
 
-    What is finished is kept: a stopped study goes on where it was. Figures have 95 % intervals, and
-    the seeds repeat the whole on other text. Defaults are the settings of the committed evidence,
-    within 30 minutes each on 2 cores.
+    What is finished is kept: a stopped study goes on where it was. Figures have 95 % intervals for
+    texts like those of the seeds; of four, two halves are held against each other. Defaults are the
+    settings of the committed evidence, within 30 minutes each on 2 cores.
 
     \b
     Example:
@@ -477,11 +481,11 @@ def study(
     OUT/study.md, study.html   what people read, and its plots
     """
     with _failures(out):
-        one_of("NAME", name, STUDIES)
+        one_of("NAME", name, tuple(STUDIES))
         _study(
             name,
             out,
-            range(seed, seed + seeds),
+            range(seed, seed + (seeds or STUDIES[name])),
             page_only,
             locals() | {"subjects": tree, "attention": "sdpa"},
         )
