@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 STUDIES = {
     "encodings": 2,
-    "position-bias": 4,
+    "position-bias": 2,
     "frequencies": 4,
     "interventions": 4,
     "drift": 4,
