@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor
 
-from validation.studies.blocks import agree
 from validation.studies.estimates import Estimate
-from validation.studies.texts import repeated
+from validation.studies.texts import found_again
 
 _DIGITS = 5
 """Of a stored mean: ten times finer than any interval that hundreds of rows give."""
@@ -37,17 +36,15 @@ def signed(difference: Estimate, positive: str, negative: str) -> str:
 
 
 def agreement(of_seeds: Sequence[Estimate]) -> str:
-    """Whether seeds, or two halves of them, agree, and their figures, as a clause."""
+    """Whether all seeds agree within their uncertainty, and their figures, as a clause."""
     if len(of_seeds) < 2:
         return "one seed was measured"
-    found = repeated(of_seeds)
-    figures = ", ".join(f"{each.value:.4g}" for each in found)
-    who = "the seeds" if len(found) == len(of_seeds) else "two halves of the seeds"
-    if not all(np.isfinite((each.low, each.high)).all() for each in found):
-        return f"{who} have {figures}, of one sample each: whether they agree is not known"
-    if agree(found):
-        return f"{who} agree within their uncertainty: {figures}"
-    return f"{who} differ by more than their uncertainty: {figures}"
+    figures = ", ".join(f"{each.value:.4g}" for each in of_seeds)
+    if not all(np.isfinite((each.low, each.high)).all() for each in of_seeds):
+        return f"the seeds have {figures}, of one sample each: whether they agree is not known"
+    if found_again(of_seeds):
+        return f"the seeds agree within their uncertainty: {figures}"
+    return f"the seeds differ by more than their uncertainty: {figures}"
 
 
 def stored(values: Tensor | NDArray[np.float64]) -> JsonValue:

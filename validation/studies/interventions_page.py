@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter
 
 from validation.reporting.tables import Column, Row, Table
 from validation.reporting.wording import tokens
-from validation.studies.blocks import agree, ranges_of
+from validation.studies.blocks import ranges_of
 from validation.studies.drawing import INK, centres, draw_estimates, label_tokens, new_figure, style
 from validation.studies.estimates import Estimate
 from validation.studies.interventions_findings import (
@@ -22,7 +22,7 @@ from validation.studies.interventions_findings import (
 from validation.studies.losses import signed
 from validation.studies.page import Page, Picture
 from validation.studies.records import StudyRecord
-from validation.studies.texts import METHOD, repeated
+from validation.studies.texts import METHOD, found_again
 
 _LINEAR_NATS = 0.01
 """Within it the axis of changes is linear: below and above, both signs have decades."""
@@ -210,7 +210,7 @@ def _tabulate_changes(changes: Changes) -> Table:
 def _agreement(changes: Changes, edit: str, context: int) -> str:
     if len(changes.windows[edit, context]) < 2:
         return "-"
-    return "yes" if agree(repeated(changes.of_seeds(edit, context))) else "no"
+    return "yes" if found_again(changes.of_seeds(edit, context)) else "no"
 
 
 def _tabulate_patches(patches: Patches) -> Table:

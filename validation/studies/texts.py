@@ -1,24 +1,31 @@
 """Figures of several texts as one: how far texts lie apart is part of their uncertainty."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from validation.studies.blocks import agree
 from validation.studies.estimates import Estimate
 
 METHOD = (
     "Of several seeds' texts the mean is given, as a random-effects estimate (Hedges and Olkin "
-    "1985): its 95 % interval is as wide as what is drawn within texts or the distance between "
-    "texts asks for, whichever is more. Two texts say little of that distance, and one nothing."
+    "1985), with a 95 % interval as wide as what is drawn within texts or the distance between "
+    "texts asks for, whichever is more. Of two texts it goes by the normal distribution, for "
+    "Student's would say nothing: where the texts lie far apart it then holds the mean of all "
+    "texts 70 % of the time."
 )
 """How texts become one figure, for the pages."""
 
-_Z = 1.959964
-"""The normal distribution's 97.5th percentile."""
+_CONFIDENCE = 0.975
+_FEW = 2
+"""Texts whose distance has one degree of freedom: Student's quantile is 12.7."""
 
 _REPEATED = 4
-"""Texts from which on two halves of them are two measurements, each with texts of its own."""
+"""Texts from which on each one is held against what the others foresee."""
 
 
 def over_texts(found: Iterable[Estimate]) -> Estimate:
@@ -26,27 +33,47 @@ def over_texts(found: Iterable[Estimate]) -> Estimate:
 
     The variance of the mean is (tau^2 + v) / k: v is the mean of the texts' own variances, by
     positions, tau^2 = max(0, s^2 - v) the variance between texts (Hedges & Olkin 1985, chapter 9),
-    s^2 that of the k texts' means. Two texts say little of tau; one says nothing, and its interval
-    is of positions alone.
+    s^2 that of the k texts' means. Where s^2 decides, the interval is Student's with k - 1 degrees
+    of freedom (Hartung & Knapp 2001), but for two texts; one text's own is of its positions.
 
     Args:
         found: each text's own mean, with the interval that its positions give.
     """
     found = list(found)
-    values = np.array([each.value for each in found])
-    value, spread = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    sides = np.array([[each.value - each.low, each.high - each.value] for each in found])
-    within = (sides**2).mean(0)
-    below, above = np.sqrt(np.maximum(within, (_Z * spread) ** 2) / len(found))
+    value = float(np.mean([each.value for each in found]))
+    below, above = _half_widths(found) / sqrt(len(found))
     return Estimate(value, value - float(below), value + float(above))
 
 
-def repeated(of_texts: Sequence[Estimate]) -> list[Estimate]:
-    """What has to agree if the figure is to be found again: two halves of the texts, or each."""
+def foreseen(others: Sequence[Estimate], one: Estimate) -> bool:
+    """Whether a text's figure is within the 95 % prediction interval of other texts' figures."""
+    middle = over_texts(others)
+    below, above = _half_widths(others) * sqrt(1 + 1 / len(others))
+    return bool(middle.value - below <= one.value <= middle.value + above)
+
+
+def _half_widths(found: Sequence[Estimate]) -> NDArray[np.float64]:
+    """Of one text's interval, to below and above: by positions, or by where the texts lie."""
+    sides = np.array([[each.value - each.low, each.high - each.value] for each in found])
+    within: NDArray[np.float64] = np.sqrt((sides**2).mean(0))
+    if len(found) < _FEW:
+        return within
+    spread = float(np.std([each.value for each in found], ddof=1))
+    few = len(found) == _FEW
+    quantile = norm.ppf(_CONFIDENCE) if few else student.ppf(_CONFIDENCE, len(found) - 1)
+    return np.asarray(np.maximum(within, float(quantile) * spread))
+
+
+def found_again(of_texts: Sequence[Estimate]) -> bool:
+    """Whether a figure is the same on all texts, within its uncertainty.
+
+    From four texts on, each is held against what the others foresee; fewer are compared pair by
+    pair, by the uncertainty of positions alone.
+    """
     if len(of_texts) < _REPEATED:
-        return list(of_texts)
-    middle = len(of_texts) // 2
-    return [over_texts(of_texts[:middle]), over_texts(of_texts[middle:])]
+        return agree(of_texts)
+    rests = ([*of_texts[:i], *of_texts[i + 1 :]] for i in range(len(of_texts)))
+    return all(foreseen(rest, one) for rest, one in zip(rests, of_texts, strict=True))
 
 
 def say_agreement(what: str, checks: Mapping[str, Sequence[Estimate]]) -> str:
@@ -60,13 +87,15 @@ def say_agreement(what: str, checks: Mapping[str, Sequence[Estimate]]) -> str:
     if not checks:
         return "One seed was measured: whether another one agrees is not known."
     most = max(map(len, checks.values()))
-    found = {name: repeated(of_texts) for name, of_texts in checks.items()}
-    apart = {name: each for name, each in found.items() if not agree(each)}
-    said = f"{len(found) - len(apart)} of {len(found)} {what}"
+    apart = {name: of_texts for name, of_texts in checks.items() if not found_again(of_texts)}
+    said = f"{len(checks) - len(apart)} of {len(checks)} {what}"
     if apart:
         values = {n: ", ".join(f"{one.value:+.3g}" for one in each) for n, each in apart.items()}
         said += f"; not on {'; '.join(f'{name} ({each})' for name, each in values.items())}"
     if most >= _REPEATED:
-        return f"Two halves of the {most} seeds' texts agree within their uncertainty on {said}."
+        return (
+            f"Each of the {most} seeds' texts is where the others' 95 % prediction interval has it "
+            f"on {said}."
+        )
     sentence = f"By the uncertainty of positions alone the {most} seeds' texts agree on {said}."
     return f"{sentence} The intervals above take in how far texts lie apart." if apart else sentence
