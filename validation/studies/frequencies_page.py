@@ -11,6 +11,7 @@ from validation.studies.estimates import Estimate
 from validation.studies.frequencies import BANDS, FAR, FIRST, LOOK_UP, OTHER_SINK, PREVIOUS
 from validation.studies.frequencies_figures import Context, Selectivity, by_context
 from validation.studies.frequencies_plots import draw_bands, draw_pairs
+from validation.studies.losses import listed
 from validation.studies.page import Page, Picture
 from validation.studies.records import StudyRecord
 from validation.studies.texts import METHOD
@@ -85,7 +86,7 @@ def _say_landmark(contexts: Sequence[Context], landmark: str) -> str:
     where = f"{tokens(longest.tokens)} tokens"
     if found is None:
         return f"No head of {longest.n_heads} is one of the {landmark}'s, in {where}."
-    counts = " and ".join(str(len(heads)) for heads in of_seeds)
+    counts = listed([str(len(heads)) for heads in of_seeds])
     common = len(set.intersection(*map(set, of_seeds)))
     in_common = f" ({common} in all seeds)" if len(of_seeds) > 1 else ""
     shares = {band: found.share(band) for band in longest.present}
