@@ -104,7 +104,8 @@ CLIENTS = (
     Client(
         "auto-circuit",
         "auto-circuit",
-        ("auto-circuit==1.0.1",),
+        # Imports attr without declaring it.
+        ("auto-circuit==1.0.1", "attrs==26.1.0"),
         (
             Exercise("as it is", f"{_HERE}.auto_circuit_api", "exercise_import", "its import"),
             Exercise(
