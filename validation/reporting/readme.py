@@ -23,7 +23,7 @@ from validation.reporting.client_content import tabulate_clients
 from validation.reporting.client_records import CLIENTS, ClientRecord
 from validation.reporting.fault_content import compose_faults
 from validation.reporting.fault_records import EFFECTS, FAULTS, EffectRecord, FaultRecord
-from validation.reporting.records import Record
+from validation.reporting.records import Record, newest
 from validation.reporting.report import escape_markdown, markdown_environment
 from validation.reporting.results import RESULTS, Result
 from validation.reporting.series_tables import (
@@ -156,7 +156,7 @@ def _alarm_table(folder: Path) -> str:
 
 def _client_table(folder: Path) -> str:
     """What came of every client on the release and on the fork."""
-    return _markdown(tabulate_clients(_records(folder / CLIENTS, ClientRecord)))
+    return _markdown(tabulate_clients(newest(_records(folder / CLIENTS, ClientRecord))))
 
 
 def _fused_bench_tables(folder: Path) -> str:
