@@ -87,8 +87,6 @@ def find_release(base: Base, version: str) -> Base:
 def as_table(base: Base) -> str:
     """The base as it stands in `bases.toml`."""
     allowed = "".join(f'    "{glob}",\n' for glob in base.allowed)
-    requirements = ", ".join(f'"{requirement}"' for requirement in base.extra_requirements)
-    checked = ", ".join(f'"{module}"' for module in base.type_checked)
     return (
         f'["{base.name}"]\n'
         f'version = "{base.version}"\n'
@@ -99,10 +97,15 @@ def as_table(base: Base) -> str:
         f'why = "{base.why}"\n'
         f"loads_checkpoints = {str(base.loads_checkpoints).lower()}\n"
         f"has_hooked_transformer = {str(base.has_hooked_transformer).lower()}\n"
-        f"extra_requirements = [{requirements}]\n"
-        f"type_checked = [{checked}]\n"
+        f"extra_requirements = {_as_array(base.extra_requirements)}\n"
+        f"type_checked = {_as_array(base.type_checked)}\n"
         f"allowed = [\n{allowed}]\n"
     )
+
+
+def _as_array(texts: tuple[str, ...]) -> str:
+    quoted = ", ".join(f'"{text}"' for text in texts)
+    return f"[{quoted}]"
 
 
 def try_on(

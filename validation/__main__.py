@@ -467,8 +467,8 @@ def study(
     learned        frequencies as parameters, fitted to extend the model's context
 
     What is finished is kept: a stopped study goes on where it was. Figures have 95 % intervals for
-    texts like those of the seeds; of four, two halves are held against each other. Defaults are the
-    settings of the committed evidence, within 30 minutes each on 2 cores.
+    texts like those of the seeds; each of four is held against what the others foresee. Defaults
+    are the settings of the committed evidence, within 30 minutes each on 2 cores.
 
     \b
     Example:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.reporting.wording import count, tokens
-from validation.studies.blocks import is_zero, mean_within, ranges_of
+from validation.studies.blocks import is_zero, ranges_of
 from validation.studies.estimates import Estimate
 from validation.studies.records import StudyRecord
-from validation.studies.texts import over_texts, say_agreement
+from validation.studies.texts import means_of_texts, over_texts, say_agreement
 
 SIDES = ("stock", "reordered")
 """Who is compared with the fork's eager attention: the release's, and the fork's own fused one."""
@@ -65,8 +65,7 @@ class Case:
 
     def within(self, side: str, figure: str, start: int, stop: int) -> Estimate:
         """The mean of a figure over positions and seeds."""
-        windows = self._windows(side, figure)
-        return over_texts(mean_within([window], start, stop) for window in windows)
+        return over_texts(means_of_texts(self._windows(side, figure), start, stop))
 
     def whole(self, side: str, figure: str) -> Estimate:
         """Over all positions."""
@@ -74,8 +73,7 @@ class Case:
 
     def of_seeds(self, side: str, figure: str) -> list[Estimate]:
         """The seeds' own means, over all positions."""
-        windows = self._windows(side, figure)
-        return [mean_within([window], 0, self.context) for window in windows]
+        return means_of_texts(self._windows(side, figure), 0, self.context)
 
     def changes(self, side: str) -> int:
         """How often another position is attended to most."""

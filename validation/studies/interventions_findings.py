@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from validation.reporting.wording import tokens
-from validation.studies.blocks import is_zero, mean_within, ranges_of
+from validation.studies.blocks import is_zero, ranges_of
 from validation.studies.estimates import BLOCK, Estimate, mean
 from validation.studies.interventions import BANDS
 from validation.studies.losses import signed
 from validation.studies.records import StudyRecord
 from validation.studies.study import seeds_of
-from validation.studies.texts import over_texts, say_agreement
+from validation.studies.texts import means_of_texts, over_texts, say_agreement
 
 NONE = "none"
 """The unit of the unedited model."""
@@ -76,8 +76,7 @@ class Changes:
 
     def within(self, edit: str, context: int, start: int, stop: int) -> Estimate:
         """The mean change within a range of positions, over all seeds."""
-        windows = self.windows[edit, context].values()
-        return over_texts(mean_within([window], start, stop) for window in windows)
+        return over_texts(means_of_texts(self.windows[edit, context].values(), start, stop))
 
     def whole(self, edit: str, context: int) -> Estimate:
         """Over the whole window."""
@@ -85,8 +84,7 @@ class Changes:
 
     def of_seeds(self, edit: str, context: int) -> list[Estimate]:
         """The seeds' own changes over the whole window."""
-        windows = self.windows[edit, context].values()
-        return [mean_within([window], 0, context) for window in windows]
+        return means_of_texts(self.windows[edit, context].values(), 0, context)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from validation.reporting.tables import Table
 from validation.reporting.wording import tokens
 from validation.studies.contrasts import agreement, contrast, head_name, signed
 from validation.studies.estimates import mean
+from validation.studies.losses import listed
 from validation.studies.page import Page, Picture
 from validation.studies.position_bias_figures import (
     ATTENTION,
@@ -194,9 +195,9 @@ def _say_heads(grid: Grid) -> str:
     ]
     n_heads = grid.copy_scores[0].size
     sentence = (
-        f"{' and '.join(map(str, counts))} of {n_heads} heads have a copy score of {_RETRIEVAL} or "
+        f"{listed([*map(str, counts)])} of {n_heads} heads have a copy score of {_RETRIEVAL} or "
         f"more, Wu et al.'s threshold, in {'seed' if len(seeds) == 1 else 'seeds'} "
-        f"{' and '.join(map(str, seeds))}."
+        f"{listed([*map(str, seeds)])}."
     )
     if len(seeds) < 2 or not all(lists.values()):
         return sentence

@@ -7,11 +7,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from validation.studies.blocks import mean_within
 from validation.studies.estimates import Estimate
 from validation.studies.losses import paired
 from validation.studies.records import Values
-from validation.studies.texts import over_texts
+from validation.studies.texts import means_of_texts, over_texts
 
 Numbers: TypeAlias = NDArray[np.float64]
 
@@ -39,7 +38,7 @@ class Readings:
 
     def loss(self, name: str, start: int, stop: int) -> Estimate:
         """The mean loss of positions [start, stop), in nats."""
-        return over_texts(mean_within([each], start, stop) for each in self.series(name, LOSSES))
+        return over_texts(means_of_texts(self.series(name, LOSSES), start, stop))
 
     def excess_of_seeds(
         self, name: str, other: str, start: int, stop: int, seeds: Sequence[int] | None = None

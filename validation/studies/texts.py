@@ -1,14 +1,13 @@
 """Figures of several texts as one: how far texts lie apart is part of their uncertainty."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from scipy.stats import t as student
 
-from validation.studies.blocks import agree
+from validation.studies.blocks import agree, mean_within
 from validation.studies.estimates import Estimate
 
 METHOD = (
@@ -21,11 +20,14 @@ METHOD = (
 """How texts become one figure, for the pages."""
 
 _CONFIDENCE = 0.975
-_FEW = 2
-"""Texts whose distance has one degree of freedom: Student's quantile is 12.7."""
 
 _REPEATED = 4
 """Texts from which on each one is held against what the others foresee."""
+
+
+def means_of_texts(texts: Iterable[NDArray[np.float64]], start: int, stop: int) -> list[Estimate]:
+    """Each text's own mean within a range of positions; texts are means of blocks."""
+    return [mean_within([text], start, stop) for text in texts]
 
 
 def over_texts(found: Iterable[Estimate]) -> Estimate:
@@ -47,20 +49,20 @@ def over_texts(found: Iterable[Estimate]) -> Estimate:
 
 def foreseen(others: Sequence[Estimate], one: Estimate) -> bool:
     """Whether a text's figure is within the 95 % prediction interval of other texts' figures."""
-    middle = over_texts(others)
+    middle = np.mean([each.value for each in others])
     below, above = _half_widths(others) * sqrt(1 + 1 / len(others))
-    return bool(middle.value - below <= one.value <= middle.value + above)
+    return bool(middle - below <= one.value <= middle + above)
 
 
 def _half_widths(found: Sequence[Estimate]) -> NDArray[np.float64]:
     """Of one text's interval, to below and above: by positions, or by where the texts lie."""
     sides = np.array([[each.value - each.low, each.high - each.value] for each in found])
     within: NDArray[np.float64] = np.sqrt((sides**2).mean(0))
-    if len(found) < _FEW:
+    if len(found) == 1:
         return within
     spread = float(np.std([each.value for each in found], ddof=1))
-    few = len(found) == _FEW
-    quantile = norm.ppf(_CONFIDENCE) if few else student.ppf(_CONFIDENCE, len(found) - 1)
+    # With one degree of freedom, two texts', it is 12.7; with infinitely many, the normal one's.
+    quantile = student.ppf(_CONFIDENCE, inf if len(found) == 2 else len(found) - 1)
     return np.asarray(np.maximum(within, float(quantile) * spread))
 
 
