@@ -85,19 +85,28 @@ def say_agreement(what: str, checks: Mapping[str, Sequence[Estimate]]) -> str:
         what: the figures are, as in `changes of the loss`.
         checks: by name, each text's own; of one text or more.
     """
-    checks = {name: of_texts for name, of_texts in checks.items() if len(of_texts) > 1}
-    if not checks:
+    repeated = {name: of_texts for name, of_texts in checks.items() if len(of_texts) > 1}
+    if not repeated:
         return "One seed was measured: whether another one agrees is not known."
-    most = max(map(len, checks.values()))
+    # Of a study that was stopped, some figures have more texts than others.
+    sentences = []
+    for texts in sorted(set(map(len, repeated.values())), reverse=True):
+        alike = {name: each for name, each in repeated.items() if len(each) == texts}
+        sentences.append(_say_of_as_many(what, texts, alike))
+    return " ".join(sentences)
+
+
+def _say_of_as_many(what: str, texts: int, checks: Mapping[str, Sequence[Estimate]]) -> str:
+    """`say_agreement` of figures that have as many texts each."""
     apart = {name: of_texts for name, of_texts in checks.items() if not found_again(of_texts)}
     said = f"{len(checks) - len(apart)} of {len(checks)} {what}"
     if apart:
         values = {n: ", ".join(f"{one.value:+.3g}" for one in each) for n, each in apart.items()}
         said += f"; not on {'; '.join(f'{name} ({each})' for name, each in values.items())}"
-    if most >= _REPEATED:
+    if texts >= _REPEATED:
         return (
-            f"Each of the {most} seeds' texts is where the others' 95 % prediction interval has it "
-            f"on {said}."
+            f"Each of the {texts} seeds' texts is where the others' 95 % prediction interval has "
+            f"it on {said}."
         )
-    sentence = f"By the uncertainty of positions alone the {most} seeds' texts agree on {said}."
+    sentence = f"By the uncertainty of positions alone the {texts} seeds' texts agree on {said}."
     return f"{sentence} The intervals above take in how far texts lie apart." if apart else sentence

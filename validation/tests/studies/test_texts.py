@@ -83,3 +83,13 @@ def test_two_texts_agree_or_are_said_not_to() -> None:
     assert said.startswith("By the uncertainty of positions alone the 2 seeds' texts agree on 1 of")
     assert "1 of 2 figures; not on a (+1, +2). The intervals above take in" in said
     assert say_agreement("figures", {"c": [far]}).startswith("One seed was measured")
+
+
+def test_figures_of_four_texts_and_of_two_are_told_apart() -> None:
+    """As a study that was stopped has them: what holds of four is not said of two."""
+    near = Estimate(1.0, 0.9, 1.1)
+    said = say_agreement("figures", {"a": [near] * 4, "b": [near] * 2, "c": [near] * 4})
+    assert said == (
+        "Each of the 4 seeds' texts is where the others' 95 % prediction interval has it on 2 of 2 "
+        "figures. By the uncertainty of positions alone the 2 seeds' texts agree on 1 of 1 figures."
+    )
