@@ -320,7 +320,7 @@ def architectures(
         str | None, typer.Option(help="Names of architectures, comma-separated; else all.")
     ] = None,
     dtype: Dtype = "float32",
-    seeds: Annotated[int, typer.Option(help="Models with weights of their own, each.", min=1)] = 3,
+    seeds: Annotated[int, typer.Option(help="Models with weights of their own, each.", min=2)] = 8,
     tree: Annotated[str, typer.Option(help="fork, or a folder to put in its place.")] = "fork",
     surface: Annotated[
         bool,
@@ -331,13 +331,14 @@ def architectures(
 
     Tiny random models of transformers, loaded by both trees. Logits, gradients, state dicts and
     configurations have to be the same bits; where they are not, the fork has to be strictly nearer
-    to Hugging Face. What the release saved has to load in the fork, and public signatures only
-    grow.
+    to Hugging Face, by more than the models of other seeds vary. What the release saved has to load
+    in the fork, and public signatures only grow.
 
     \b
     SAME      not one bit differs
     NEARER    what differs is strictly nearer, in logits as in gradients
-    FURTHER   what differs is not nearer
+    LEVEL     some of it is neither nearer nor further, as far as the seeds can tell
+    FURTHER   some of it is further
     BROKEN    it does not load, or what the release saved does not
 
     Stopped runs go on where they were. Example:

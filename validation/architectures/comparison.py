@@ -1,10 +1,14 @@
 """Compares what two trees showed of an architecture, and judges it."""
 
 from collections.abc import Callable
+from math import sqrt
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
+from scipy.stats import t as student
 from torch import Tensor
 
 from validation.architectures.records import Errors, Observed, Surface
@@ -19,6 +23,13 @@ from validation.architectures.worker import (
     THEIRS,
 )
 from validation.reporting.records import finite
+
+_WORST_FIRST = {
+    Outcome.FURTHER: "further",
+    Outcome.LEVEL: "neither nearer nor further",
+    Outcome.NEARER: "nearer",
+}
+_CONFIDENCE = 0.975
 
 _Tensors = dict[str, Tensor]
 _Prepare = Callable[[Tensor], Tensor]
@@ -80,33 +91,50 @@ class Sides:
             for name, tensor in self._before.items()
             if name.startswith(f"{compared}/") and name in self._after
         ]
-        before, before_max = _distance(self._before, measured, prepare)
-        after, after_max = _distance(self._after, measured, prepare)
+        before, after = (
+            _Distances(tensors, measured, prepare) for tensors in (self._before, self._after)
+        )
         return Errors(
             total=sum(one.numel() for one, _ in pairs),
             differing=sum(_differing(one, other) for one, other in pairs),
             # Of a NaN nobody can say how far it is.
-            before=finite(before),
-            after=finite(after),
-            before_max=finite(before_max),
-            after_max=finite(after_max),
+            before=finite(before.mean),
+            after=finite(after.mean),
+            before_max=finite(before.most),
+            after_max=finite(after.most),
+            shift=_shift(before.means, after.means),
         )
 
 
-def _distance(
-    tensors: _Tensors, kind: str, prepare: _Prepare
-) -> tuple[float, float] | tuple[None, None]:
-    """Mean and largest absolute error to HF's in float64; None if HF has none of that kind."""
-    total, most, count = 0.0, 0.0, 0
-    for name, tensor in tensors.items():
-        theirs = tensors.get(f"{THEIRS}/{name}")
-        if theirs is not None and name.startswith(f"{kind}/"):
-            error = (prepare(tensor) - prepare(theirs)).abs()
-            total += float(error.sum())
-            # In this order NaN stays.
-            most = max(float(error.max()), most)
-            count += error.numel()
-    return (total / count, most) if count else (None, None)
+class _Distances:
+    """Absolute errors to HF's of one kind of tensors, in float64.
+
+    Attributes:
+        means: the mean of each seed's model.
+        mean: of these, None if HF has no tensors of that kind.
+        most: the largest error, or None.
+    """
+
+    def __init__(self, tensors: _Tensors, kind: str, prepare: _Prepare) -> None:
+        errors: dict[str, list[Tensor]] = {}
+        for name, tensor in tensors.items():
+            theirs = tensors.get(f"{THEIRS}/{name}")
+            if theirs is not None and name.startswith(f"{kind}/"):
+                error = (prepare(tensor) - prepare(theirs)).abs().flatten()
+                errors.setdefault(name.split("/")[1], []).append(error)
+        each = {seed: torch.cat(errors[seed]) for seed in sorted(errors)}
+        self.means = np.array([float(error.mean()) for error in each.values()])
+        self.mean = float(self.means.mean()) if each else None
+        self.most = float(torch.stack([e.max() for e in each.values()]).max()) if each else None
+
+
+def _shift(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float] | None:
+    """`Errors.shift`, of the mean errors of each seed's model."""
+    shifts = after - before
+    if len(shifts) < 2 or not np.isfinite(shifts).all():
+        return None
+    half = student.ppf(_CONFIDENCE, len(shifts) - 1) * shifts.std(ddof=1) / sqrt(len(shifts))
+    return float(shifts.mean() - half), float(shifts.mean() + half)
 
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -143,24 +171,27 @@ def judge(
 ) -> tuple[Outcome, str]:
     """The verdict, and why.
 
-    What differs has to be strictly nearer to HF in the mean over all seeds: logits without
-    processing, logits with it, and gradients, each by itself.
+    What differs has to be strictly nearer to HF, by more than models of other seeds vary: logits
+    without processing, logits with it, and gradients, each by itself. The worst of them counts.
     """
     if problems:
         return Outcome.BROKEN, "; ".join(problems)
     if fields:
         return Outcome.BROKEN, f"the configuration has another {', '.join(fields)}"
-    changed = {name: errors for name, errors in kinds.items() if not errors.is_same}
-    if not changed:
-        return Outcome.SAME, Outcome.SAME.value
-    further = [
-        name
-        for name, errors in changed.items()
-        if errors.before is None or errors.after is None or not errors.after < errors.before
-    ]
-    if further:
-        return Outcome.FURTHER, f"no nearer in {', '.join(further)}"
-    return Outcome.NEARER, f"nearer in {', '.join(changed)}"
+    for outcome, said in _WORST_FIRST.items():
+        found = {name: errors for name, errors in kinds.items() if errors.outcome is outcome}
+        if found:
+            named = (f"{name}{_times(errors)}" for name, errors in found.items())
+            return outcome, f"{said} in {', '.join(named)}"
+    return Outcome.SAME, Outcome.SAME.value
+
+
+def _times(errors: Errors) -> str:
+    """How many times the release's error the fork's is, with its interval, in brackets."""
+    if not errors.before or errors.after is None or errors.shift is None:
+        return ""
+    times = (1 + shift / errors.before for shift in errors.shift)
+    return f" ({errors.after / errors.before:.4f} [{', '.join(f'{t:.4f}' for t in times)}] times)"
 
 
 def narrowed_signatures(before: Surface, after: Surface) -> list[str]:

@@ -1,12 +1,13 @@
 """What is found of every architecture, on disk and between processes: lines of JSON."""
 
+from math import inf
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from validation.architectures.verdict import Outcome
 from validation.execution.jobs import DtypeName, Message
-from validation.reporting.records import Amount, Count, Record, Sha256
+from validation.reporting.records import Amount, Count, Finite, Record, Sha256
 
 ARCHITECTURES = "architectures.jsonl"
 SURFACE = "surface.json"
@@ -92,10 +93,13 @@ class Errors(Record):
     Attributes:
         total: entries that are compared, over all seeds.
         differing: of them, those that are not the same in the two trees.
-        before: mean absolute error of the release; None if HF has no such tensors.
+        before: mean absolute error of the release, mean of all seeds; None if HF has no such
+            tensors.
         after: of the fork.
         before_max: largest absolute error of the release.
         after_max: of the fork.
+        shift: 95 % interval (Student's, over the seeds) of what the fork's mean absolute error of a
+            model has above the release's; None of a single seed, or where an error is unknown.
     """
 
     total: Count
@@ -104,11 +108,24 @@ class Errors(Record):
     after: Amount | None
     before_max: Amount | None
     after_max: Amount | None
+    shift: tuple[Finite, Finite] | None
 
     @property
     def is_same(self) -> bool:
         """Whether not one entry differs."""
         return self.differing == 0
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of this kind of tensors alone; whose error nobody knows, is FURTHER."""
+        if self.is_same:
+            return Outcome.SAME
+        if self.before is None or self.after is None:
+            return Outcome.FURTHER
+        low, high = self.shift or (-inf, inf)
+        if high < 0:
+            return Outcome.NEARER
+        return Outcome.FURTHER if low > 0 else Outcome.LEVEL
 
 
 class ArchitectureProvenance(Record):

@@ -17,12 +17,19 @@ from validation.architectures.comparison import (
 from validation.architectures.records import Errors, Observed, Parameter, Surface
 from validation.architectures.verdict import Outcome
 
-SAME = Errors(total=8, differing=0, before=0.5, after=0.5, before_max=1.0, after_max=1.0)
+SAME = Errors(
+    total=8, differing=0, before=0.5, after=0.5, before_max=1.0, after_max=1.0, shift=(0.0, 0.0)
+)
 
 
-def errors(before: float | None, after: float | None) -> Errors:
-    """Of tensors that differ."""
-    return SAME.model_copy(update={"differing": 1, "before": before, "after": after})
+def errors(before: float | None, after: float | None, spread: float | None = 1e-6) -> Errors:
+    """Of tensors that differ, with an interval of so much to both sides; None for no interval."""
+    shift = None
+    if before is not None and after is not None and spread is not None:
+        shift = (after - before - spread, after - before + spread)
+    return SAME.model_copy(
+        update={"differing": 1, "before": before, "after": after, "shift": shift}
+    )
 
 
 def surface(*parameters: Parameter) -> Surface:
@@ -45,16 +52,32 @@ def test_nothing_differs_is_same() -> None:
 
 
 def test_nearer_is_said_of_what_differs() -> None:
-    """A smaller mean error is NEARER, and the reason names what moved."""
+    """A smaller mean error is NEARER, and the reason names what moved, with its interval."""
     kinds = {"logits": errors(2e-5, 1e-5), "gradients": SAME}
-    assert judge(kinds, {}, ()) == (Outcome.NEARER, "nearer in logits")
+    said = "nearer in logits (0.5000 [0.4500, 0.5500] times)"
+    assert judge(kinds, {}, ()) == (Outcome.NEARER, said)
 
 
-@pytest.mark.parametrize("after", [2e-5, 3e-5, None])
-def test_as_far_is_further(after: float | None) -> None:
-    """Other bits that are no nearer, or whose error nobody knows, fail."""
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [(3e-5, "further in logits (1.5000 [1.4500, 1.5500] times)"), (None, "further in logits")],
+)
+def test_further_fails(after: float | None, said: str) -> None:
+    """So does what nobody knows the error of; gradients that are nearer do not excuse it."""
     kinds = {"logits": errors(2e-5, after), "gradients": errors(2e-5, 1e-5)}
-    assert judge(kinds, {}, ()) == (Outcome.FURTHER, "no nearer in logits")
+    assert judge(kinds, {}, ()) == (Outcome.FURTHER, said)
+
+
+@pytest.mark.parametrize(
+    ("after", "spread"), [(2e-5, 1e-6), (1.95e-5, 1e-6), (2.05e-5, 1e-6), (1e-5, None)]
+)
+def test_what_seeds_cannot_tell_is_level_and_fails(after: float, spread: float | None) -> None:
+    """A mean that is nearer by less than seeds vary by, or of a single seed, is not NEARER."""
+    kinds = {"logits": errors(2e-5, 1e-5), "gradients": errors(2e-5, after, spread)}
+    outcome, reason = judge(kinds, {}, ())
+    assert outcome is Outcome.LEVEL
+    assert outcome.is_failure
+    assert reason.startswith("neither nearer nor further in gradients")
 
 
 def test_one_kind_does_not_pay_for_another() -> None:
@@ -151,6 +174,27 @@ def test_errors_are_of_both_sides(tmp_path: Path) -> None:
     assert (found.total, found.differing) == (2, 1)
     assert (found.before, found.after) == (0.125, 0.0625)
     assert (found.before_max, found.after_max) == (0.25, 0.125)
+
+
+def test_shift_is_the_interval_of_seeds(tmp_path: Path) -> None:
+    """Student's of each seed's change: here -1/16 and -3/16, of models with errors of 1/8, 1/4."""
+    second = {
+        "theirs/logits/1": torch.tensor([[0.0, 0.0]]),
+        "logits/1": torch.tensor([[0.25, 0.25]]),
+    }
+    fork = {"logits/0": torch.tensor([[1.0, 2.125]]), "logits/1": torch.tensor([[0.0, 0.125]])}
+    before, after = tmp_path / "before", tmp_path / "after"
+    found = Sides(leave(before, second), leave(after, {**second, **fork})).logits()
+    assert (found.before, found.after) == (0.1875, 0.0625)
+    # 12.706 is Student's 97.5 % quantile of one degree of freedom; both seeds are 1/16 from -1/8.
+    assert found.shift == pytest.approx((-0.125 - 12.706 / 16, -0.125 + 12.706 / 16), rel=1e-4)
+    assert found.outcome is Outcome.LEVEL
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    """However near it is."""
+    found = sides(tmp_path, {"logits/0": torch.tensor([[1.0, 2.0]])}).logits()
+    assert (found.after, found.shift, found.outcome) == (0.0, None, Outcome.LEVEL)
 
 
 def test_processed_logits_have_no_mean(tmp_path: Path) -> None:

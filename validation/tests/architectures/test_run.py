@@ -50,7 +50,7 @@ class Silent:
 
 
 def compare(tree: Path, out: Path, *names: str) -> dict[str, ArchitectureRecord]:
-    """The records of these architectures with `tree` in the fork's place, one seed."""
+    """The records of these architectures with `tree` in the fork's place, two seeds."""
     file = RecordFile(out / "architectures.jsonl", ArchitectureRecord, "record")
     chosen = choose_architectures(names)
     records = run_architectures(chosen, ("float32",), pair(tree), file, Silent())
@@ -61,7 +61,7 @@ def pair(tree: Path) -> Pair:
     """The release, and `tree` in the fork's place."""
     base = get_base("v3.9.0")
     before, after = (resolve_tree(spec, base, lambda _: None) for spec in (STOCK, str(tree)))
-    return Pair(before, after, 1, Surroundings.of("cpu"))
+    return Pair(before, after, 2, Surroundings.of("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +109,7 @@ def test_mistakes_are_seen(fork: Path, tmp_path: Path) -> None:
     assert found["gpt2"].outcome is Outcome.BROKEN
     assert "the fork: KeyError" in found["gpt2"].reason
     assert found["yi"].outcome is Outcome.FURTHER
-    assert found["yi"].reason.startswith("no nearer in logits")
+    assert found["yi"].reason.startswith("further in logits")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,7 @@ def test_surface_only_grows(fork: Path, tmp_path: Path) -> None:
         (("--only", "gtp2"), "--only: 'gtp2' is no architecture"),
         (("--dtype", "float8"), "--dtype: 'float8' is not accepted"),
         (("--tree", "/nowhere"), "--tree: '/nowhere' has no transformer_lens package"),
+        (("--seeds", "1"), "'--seeds': Input should be greater than or equal to 2"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: tuple[str, str], says: str, tmp_path: Path) -> None:
