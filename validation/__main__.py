@@ -90,6 +90,14 @@ Gpus = Annotated[
         min=1,
     ),
 ]
+LazyFloor = Annotated[
+    bool,
+    typer.Option(
+        "--lazy-floor",
+        help="Measure the floor only where a logit differs: what is IDENTICAL needs none. A third "
+        "of the time where all is, a forward more where not.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of random prompts.", min=0)]
 Threads = Annotated[
     int | None, typer.Option(help="Of torch on CPU; by default torch's choice.", min=1)
@@ -130,6 +138,7 @@ def run(
     stream_layers: StreamLayers = False,
     gpus: Gpus = 1,
     memory: Memory = None,
+    lazy_floor: LazyFloor = False,
     seed: Seed = 0,
     threads: Threads = None,
     resume: Annotated[
@@ -219,6 +228,7 @@ def plan(
     stream_layers: StreamLayers = False,
     gpus: Gpus = 1,
     memory: Memory = None,
+    lazy_floor: LazyFloor = False,
     seed: Seed = 0,
     threads: Threads = None,
 ) -> None:

@@ -31,6 +31,7 @@ class Asked:
     memory_bytes: int | None
     seed: int
     threads: int | None
+    has_lazy_floor: bool = False
 
     @classmethod
     def checked(cls, arguments: Mapping[str, Any], **own: Any) -> "Asked":
@@ -41,7 +42,7 @@ class Asked:
             own: those that the command does not have but sets.
         """
         absent = {"contexts": None, "memory": None, "stream_layers": False, "gpus": 1}
-        found = {**absent, **arguments, **own}
+        found = {**absent, "lazy_floor": False, **arguments, **own}
         device, contexts, memory = found["device"], found["contexts"], found["memory"]
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise InputError(f"--device: {device!r} is not accepted; cpu, cuda or cuda:N is.")
@@ -64,6 +65,7 @@ class Asked:
             memory_bytes=None if memory is None else parse_memory(memory),
             seed=found["seed"],
             threads=found["threads"],
+            has_lazy_floor=found["lazy_floor"],
         )
 
 
@@ -121,6 +123,7 @@ def resolve(asked: Asked, report: Callable[[str], None]) -> "Request":
         memory_bytes=asked.memory_bytes or default_memory(asked.device),
         streams_layers=asked.streams_layers,
         n_devices=asked.n_devices,
+        has_lazy_floor=asked.has_lazy_floor,
     )
     fix_arithmetic(request.threads, request.seed)
     return request

@@ -44,6 +44,7 @@ class Request:
         memory_bytes: what one process may take.
         streams_layers: a layer has its weights on the device while it runs, and no longer.
         n_devices: GPUs that each model is spread over, of which `device` is the first.
+        has_lazy_floor: the floor is measured only where a subject differs from the reference.
     """
 
     checkpoint: Checkpoint
@@ -59,6 +60,7 @@ class Request:
     memory_bytes: int
     streams_layers: bool = False
     n_devices: int = 1
+    has_lazy_floor: bool = False
 
     @property
     def chunk(self) -> int:
@@ -179,6 +181,7 @@ def case_key(request: Request, case: Case, surroundings: Surroundings) -> str:
         "n_ctx": request.n_ctx(case.tree),
         "streams_layers": request.streams_layers,
         "n_devices": request.n_devices,
+        "has_lazy_floor": request.has_lazy_floor,
         "attention": [request.attention, case.tree.attention(request.attention)],
         "chunk": request.chunk,
         "seed": request.seed,

@@ -96,6 +96,16 @@ def measure_floors(
     return ReferenceMetrics(floors=errors, plain=plain, bits=bits)
 
 
+def measure_bits(
+    model: Any, compared: Float[Tensor, "pos d_model"], job: ReferenceJob, watch: Stopwatch
+) -> ReferenceMetrics:
+    """`measure_floors` without a floor: what one needs to see that not one logit differs."""
+    streams: dict[str, Stream] = {job.attention: Stream(compared, linear(model.lm_head.weight))}
+    with watch.timing("compare"):
+        _, bits = stream_errors(streams, {}, job.chunk)
+    return ReferenceMetrics(floors={}, plain=None, bits=bits)
+
+
 def on_backends(
     run: Callable[[str], Float[Tensor, "pos d_model"]],
 ) -> dict[str, Float[Tensor, "pos d_model"]]:

@@ -71,10 +71,12 @@ class ReferenceJob(Job):
 
     Attributes:
         rope_theta: base of the frequencies, for RoPE without scaling.
+        has_floors: whether contexts have a floor, or the bits of their logits alone.
     """
 
     kind: Literal["reference"] = "reference"
     rope_theta: float
+    has_floors: bool = True
 
 
 class SubjectJob(Job):

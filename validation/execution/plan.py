@@ -64,7 +64,8 @@ class CasePlan:
         reference_bytes: predicted peak memory of the reference's process.
         subject_bytes: of a subject's process.
         needed_bytes: the most of one process at any time, also while a subject is loaded.
-        reference_seconds: predicted time of the reference and its floors.
+        reference_seconds: predicted time of the reference and its floors, or of the reference alone
+            where the floor is lazy: then nothing is said of a floor that is needed after all.
         subject_seconds: of one subject with its comparison.
         refusal: why it does not fit, None if it does.
     """
@@ -220,7 +221,15 @@ def plan_case(
         reference_bytes=reference_bytes,
         subject_bytes=subject_bytes,
         needed_bytes=least,
-        reference_seconds=_seconds("reference", shape, size, context, eager_prefill, machine),
+        reference_seconds=_seconds(
+            "reference",
+            shape,
+            size,
+            context,
+            None if request.has_lazy_floor and not is_shared else eager_prefill,
+            machine,
+            has_floors=not request.has_lazy_floor,
+        ),
         subject_seconds=_seconds("subject", shape, size, context, subject_prefill, machine),
         refusal=None
         if least <= limit
@@ -355,9 +364,19 @@ def peak_bytes(
 
 
 def _seconds(
-    who: str, shape: Shape, size: int, context: int, eager_prefill: int | None, machine: Machine
+    who: str,
+    shape: Shape,
+    size: int,
+    context: int,
+    eager_prefill: int | None,
+    machine: Machine,
+    *,
+    has_floors: bool = True,
 ) -> float:
-    """Of the forwards and the comparison; sdpa moves no scores."""
+    """Of the forwards and the comparison; sdpa moves no scores.
+
+    Without floors the reference runs one forward, and each of its logits is read once.
+    """
     is_whole = (eager_prefill or context) >= context
     # A chunk sees only the keys so far: half of all scores.
     scores = shape.layers * shape.heads * context**2 * (1 if is_whole else 0.5)
@@ -371,9 +390,11 @@ def _seconds(
     # sdpa leaves out the half of the scores that the mask hides.
     half = 0.5 if is_whole else 1.0
     sdpa = (linear + 4 * half * scores * shape.head_dim) / machine.flops
+    forward = sdpa if eager_prefill is None else eager
     if who == "subject":
-        forward = sdpa if eager_prefill is None else eager
         return forward + (2 * logits) / machine.flops + 20 * moved / machine.bytes_per_second
+    if not has_floors:
+        return forward + logits / machine.flops + 2 * moved / machine.bytes_per_second
     floors = 2.5 * sdpa + 4 * logits / machine.flops + 30 * moved / machine.bytes_per_second
     return eager + floors
 

@@ -1,5 +1,6 @@
 """Runs the cases of a request: a reference process for each dtype, then a process for each tree."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from validation.execution.processes import WorkerDied, run_worker
 from validation.execution.shards import Place, places
 from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.metrics import Errors, PositionMetrics
-from validation.judgement.verdict import Judgement, Verdict, judge
+from validation.judgement.verdict import Judgement, Verdict, is_identical, judge
 from validation.models.trees import Tree
 from validation.reporting.records import finite
 from validation.reporting.results import (
@@ -108,7 +109,10 @@ class _Batch:
         # What does not fit is the subject's: another tree may fit at the same context.
         fitting = [p for pending in self.pending.values() for p in pending if p.refusal is None]
         plans = {plan.context: plan for plan in fitting}
-        references, death = self._run_reference([plans[context] for context in sorted(plans)])
+        references, death = self._run_reference(
+            [plans[context] for context in sorted(plans)],
+            has_floors=not self.request.has_lazy_floor,
+        )
         for tree, pending in self.pending.items():
             measured = [p for p in pending if p.refusal is None and p.context in references]
             yield from self._run_tree(tree, measured, references)
@@ -119,13 +123,17 @@ class _Batch:
                     reason = f"the reference worker {death}"
                     yield self._result(tree, plan, Verdict.DIED, reason)
 
-    def _run_reference(self, plans: list[CasePlan]) -> tuple[dict[int, Measured], str]:
+    def _run_reference(
+        self, plans: list[CasePlan], *, has_floors: bool
+    ) -> tuple[dict[int, Measured], str]:
         """What was measured, and how the worker died if not all was."""
         measured: dict[int, Measured] = {}
         if not plans:
             return measured, ""
         forwards = _forwards(plans, [plan.reference_prefill for plan in plans])
-        job = self.request.reference_job(self.dtype, self.scratch, forwards=forwards)
+        job = self.request.reference_job(
+            self.dtype, self.scratch, forwards=forwards, has_floors=has_floors
+        )
         try:
             for event in run_worker(job, self._log("reference")):
                 if isinstance(event, Progress):
@@ -141,6 +149,7 @@ class _Batch:
     ) -> Iterator[Result]:
         # A death costs the case it hit; the others get a new process.
         left = {plan.context: plan for plan in plans}
+        floorless: list[tuple[CasePlan, Measured]] = []
         while left:
             forwards = _forwards(left.values(), [plan.prefill for plan in left.values()])
             job = self.request.subject_job(tree, self.dtype, self.scratch, forwards=forwards)
@@ -150,16 +159,44 @@ class _Batch:
                         self.watcher.progress(f"{tree.name} {self.dtype}", event)
                     elif isinstance(event, Measured):
                         plan = left.pop(event.context)
-                        yield self._judge(tree, plan, event, references[event.context])
+                        if self._needs_floor(plan.context):
+                            floorless.append((plan, event))
+                        else:
+                            yield self._judge(tree, plan, event, references[plan.context])
                     elif isinstance(event, Refused):
                         for plan in left.values():
                             yield self._result(tree, plan, Verdict.REFUSED, event.reason)
-                        return
+                        left.clear()
             except WorkerDied as death:
-                if not left:  # after its last word
-                    return
-                plan = left.pop(next(iter(left)))
-                yield self._result(tree, plan, Verdict.DIED, f"the worker {death}")
+                if left:  # else it was after its last word
+                    plan = left.pop(next(iter(left)))
+                    yield self._result(tree, plan, Verdict.DIED, f"the worker {death}")
+        yield from self._judge_with_floors(tree, floorless, references)
+
+    def _needs_floor(self, context: int) -> bool:
+        """Whether a subject that has been measured cannot be judged by what the reference has."""
+        if not self.request.has_lazy_floor:
+            return False
+        itself = ReferenceMetrics.load(reference_metrics_path(self.scratch, context))
+        metrics = PositionMetrics.load(subject_metrics_path(self.scratch, context))
+        return not itself.floors and not is_identical(metrics, itself)
+
+    def _judge_with_floors(
+        self,
+        tree: Tree,
+        measured: list[tuple[CasePlan, Measured]],
+        references: dict[int, Measured],
+    ) -> Iterator[Result]:
+        """Judges what needs a floor after all, and keeps the floors for the trees that follow."""
+        plans = [plan for plan, _ in measured]
+        found, death = self._run_reference(plans, has_floors=True)
+        references |= found
+        for plan, event in measured:
+            if plan.context in found:
+                yield self._judge(tree, plan, event, found[plan.context])
+            else:
+                reason = f"logits differ, and the reference worker {death} before it had a floor"
+                yield self._result(tree, plan, Verdict.DIED, reason)
 
     def _log(self, who: str) -> Path:
         name = "".join(letter if letter.isalnum() else "-" for letter in who).strip("-")
@@ -231,7 +268,8 @@ class _Batch:
             prompt_sha256=request.prompt.sha256(plan.context),
             prompt_source=request.prompt.source,
             reference_attention=request.attention,
-            floor=f"{KERNEL_FLOOR}; {CHANNEL_FLOOR}",
+            floor=f"{KERNEL_FLOOR}; {CHANNEL_FLOOR}"
+            + ("; where a logit differs" if request.has_lazy_floor else ""),
             eager_prefill=plan.eager_prefill,
             seed=request.seed,
             chunk=request.chunk,
@@ -248,12 +286,23 @@ def _forwards(plans: Iterable[CasePlan], prefills: Iterable[int]) -> tuple[Forwa
 def _figures(
     metrics: PositionMetrics, itself: ReferenceMetrics, judgement: Judgement
 ) -> dict[str, object]:
-    slope = judgement.slope
-    floor = itself.pooled
-    return {
+    figures: dict[str, object] = {
         "logits_total": metrics.positions * metrics.vocab,
         "logits_differing": int(metrics.differing.sum()),
         "first_differing": _first_differing(metrics),
+        "reference_sha256": hashlib.sha256(itself.bits.tobytes()).hexdigest(),
+        "max_abs": finite(float(metrics.abs_max.max())),
+        "mean_abs": finite(_mean_abs(metrics)),
+        "kl_mean": finite(float(metrics.kl.mean())),
+        "top1_agreement": judgement.top1_agreement,
+        "top1_counted": judgement.top1_counted,
+    }
+    return figures | _figures_beside_the_floor(itself, judgement) if itself.floors else figures
+
+
+def _figures_beside_the_floor(itself: ReferenceMetrics, judgement: Judgement) -> dict[str, object]:
+    slope = judgement.slope
+    return {
         "parity_ratio": finite(judgement.parity_ratio),
         "parity_ratio_by_bin": tuple(finite(bin_.ratio) for bin_ in judgement.bins),
         "power_ratio": finite(judgement.power_ratio),
@@ -272,13 +321,8 @@ def _figures(
             for bin_ in judgement.bins
         ),
         "slope": SlopeRecord(**asdict(slope)) if slope else None,
-        "max_abs": finite(float(metrics.abs_max.max())),
-        "mean_abs": finite(_mean_abs(metrics)),
-        "floor_mean_abs": _mean_abs(floor),
+        "floor_mean_abs": _mean_abs(itself.pooled),
         "floors": {name: _mean_abs(errors) for name, errors in itself.floors.items()},
-        "kl_mean": finite(float(metrics.kl.mean())),
-        "top1_agreement": judgement.top1_agreement,
-        "top1_counted": judgement.top1_counted,
     }
 
 

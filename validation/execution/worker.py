@@ -18,7 +18,7 @@ from torch import Tensor
 from validation.execution.accidents import exhausted, what_ran_out
 from validation.execution.arithmetic import fix_arithmetic
 from validation.execution.events import Reporter
-from validation.execution.floors import linear, measure_floors
+from validation.execution.floors import linear, measure_bits, measure_floors
 from validation.execution.jobs import (
     Exhausted,
     Forward,
@@ -91,8 +91,11 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
             path = reference_hidden_path(job.scratch, forward.context)
             save_file({"hidden": hidden.cpu().contiguous()}, path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
-        told = partial(_layers_to, reporter)
-        metrics = measure_floors(model, hidden, tokens, forward, job, told, watch)
+        if job.has_floors:
+            told = partial(_layers_to, reporter)
+            metrics = measure_floors(model, hidden, tokens, forward, job, told, watch)
+        else:
+            metrics = measure_bits(model, hidden, job, watch)
         with watch.timing("files"):
             metrics.save(reference_metrics_path(job.scratch, forward.context))
         reporter.send(_measured(meter, forward.context, loading, watch))

@@ -28,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--out", type=Path, default=Path("results/gpu-parity"), help="For results.")
     group.addoption("--subjects", default="fork,stock", help="As `python -m validation run` has.")
     group.addoption("--memory", help="What one process may take, such as 70g.")
+    group.addoption(
+        "--lazy-floor",
+        action="store_true",
+        help="Measure the floor only where a logit differs: a third of the time where none does.",
+    )
     group.addoption("--no-stages", action="store_true", help="Do not look where it first differs.")
     group.addoption("--shard", default="1/1", help="I/N: the I-th of N parts of all cases.")
 
@@ -76,6 +81,7 @@ def _open(config: pytest.Config) -> Session:
         device,
         config.getoption("--subjects"),
         None if memory is None else parse_memory(memory),
+        has_lazy_floor=config.getoption("--lazy-floor"),
         only_fitting=names is None,
         with_stages=not config.getoption("--no-stages"),
     )

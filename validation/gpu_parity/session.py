@@ -112,6 +112,7 @@ def open_session(
     subjects: str,
     memory_bytes: int | None,
     *,
+    has_lazy_floor: bool,
     only_fitting: bool,
     with_stages: bool,
 ) -> Session:
@@ -123,6 +124,7 @@ def open_session(
         device: `cuda` or `cpu`.
         subjects: as `--subjects` takes them.
         memory_bytes: what one process may take; by default most of the device's.
+        has_lazy_floor: measure the floor only where a subject differs.
         only_fitting: leave out what does not fit; else it fails when it is run.
         with_stages: also find where a tree first differs.
 
@@ -136,7 +138,8 @@ def open_session(
             if only_fitting and 0 < n_gpus < size.gpus:
                 session.left_out[size.name] = f"it needs {size.gpus} GPUs and there are {n_gpus}"
                 continue
-            request = resolve(size.asked(device, subjects, memory_bytes), console.step)
+            asked = size.asked(device, subjects, memory_bytes)
+            request = resolve(replace(asked, has_lazy_floor=has_lazy_floor), console.step)
             refusals = [plan.refusal for _, plan in plan_request(request) if plan.refusal]
             if refusals and only_fitting:
                 session.left_out[size.name] = refusals[0]

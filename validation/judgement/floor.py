@@ -22,14 +22,15 @@ class ReferenceMetrics:
     """The reference against itself, at one context.
 
     Attributes:
-        floors: by name, how far it moves when the order of its sums changes in one way.
+        floors: by name, how far it moves when the order of its sums changes in one way; none if it
+            was not measured.
         plain: how far its first positions move when RoPE is not scaled: the mistake that any
-            admissible checkpoint must show.
+            admissible checkpoint must show; None without floors.
         bits: `PositionMetrics.reference_bits` as this process found them.
     """
 
     floors: dict[str, Errors]
-    plain: Errors
+    plain: Errors | None
     bits: NDArray[np.int64]
 
     @property
@@ -57,7 +58,8 @@ class ReferenceMetrics:
     def save(self, path: Path) -> None:
         """Writes an .npz file, whole or not at all."""
         arrays: dict[str, NDArray[np.int64]] = {_BITS: self.bits}
-        for name, errors in {**self.floors, _PLAIN: self.plain}.items():
+        plain = {} if self.plain is None else {_PLAIN: self.plain}
+        for name, errors in {**self.floors, **plain}.items():
             for field in fields(Errors):
                 arrays[f"{name}/{field.name}"] = getattr(errors, field.name)
         part = path.with_suffix(".part.npz")
@@ -75,7 +77,7 @@ class ReferenceMetrics:
                 if field:
                     found.setdefault(name, {})[field] = arrays[key]
         errors = {name: _errors(values) for name, values in found.items()}
-        plain = errors.pop(_PLAIN)
+        plain = errors.pop(_PLAIN, None)
         return cls(floors=errors, plain=plain, bits=bits)
 
 

@@ -39,12 +39,12 @@ class Judgement:
     Attributes:
         verdict: the outcome.
         reason: one sentence with the figures that decided.
-        bins: errors by position.
+        bins: errors by position; none without a floor.
         slope: growth of the ratio, None where it is not defined.
         parity_ratio: subject's over floor's RMS error over all positions, None if only the floor
-            is zero.
+            is zero, or was not measured.
         power_ratio: how many times the floor a plain RoPE is, in the bin where it is most; None
-            if the floor is zero there.
+            if the floor is zero there, or was not measured.
         top1_agreement: share of positions with the same most likely token.
         top1_counted: disagreements where the reference's margin exceeds what the floor can flip.
     """
@@ -64,12 +64,17 @@ def judge(subject: PositionMetrics, reference: ReferenceMetrics) -> Judgement:
 
     Args:
         subject: the subject against the reference.
-        reference: the reference against itself: same tokens, dtype and device.
+        reference: the reference against itself: same tokens, dtype and device. It needs no floor
+            where `is_identical`.
 
     Raises:
-        ValueError: the two do not cover the same positions and vocabulary, or the floor is not
-            finite.
+        ValueError: the two do not cover the same positions and vocabulary, the floor is not
+            finite, or there is none and logits differ.
     """
+    agreement = float((subject.reference_top1 == subject.subject_top1).mean())
+    if not reference.floors and is_identical(subject, reference):
+        reason = f"{_identical(subject)}; no floor was measured"
+        return Judgement(Verdict.IDENTICAL, reason, [], None, None, None, agreement, 0)
     floor = reference.pooled
     if (subject.positions, subject.vocab) != (floor.positions, floor.vocab):
         raise ValueError(
@@ -80,6 +85,7 @@ def judge(subject: PositionMetrics, reference: ReferenceMetrics) -> Judgement:
         raise ValueError("the floor has logits that are not finite")
     bins, slope = bin_errors(subject, floor)
     counted = _counted_disagreements(subject, bins)
+    assert reference.plain is not None, "floors come with it"
     power = _power(reference.plain, floor)
     verdict, reason = _decide(subject, reference, bins, slope, power, counted)
     return Judgement(
@@ -89,9 +95,27 @@ def judge(subject: PositionMetrics, reference: ReferenceMetrics) -> Judgement:
         slope=slope,
         parity_ratio=rms_ratio(subject.rms, floor.rms),
         power_ratio=power,
-        top1_agreement=float((subject.reference_top1 == subject.subject_top1).mean()),
+        top1_agreement=agreement,
         top1_counted=counted,
     )
+
+
+def is_identical(subject: PositionMetrics, reference: ReferenceMetrics) -> bool:
+    """Whether not one logit differs, and the reference computed in both processes alike.
+
+    Raises:
+        ValueError: the two do not cover the same positions.
+    """
+    if subject.positions != len(reference.bits):
+        raise ValueError(
+            f"subject covers {subject.positions} positions, reference {len(reference.bits)}"
+        )
+    changed = bool((subject.reference_bits != reference.bits).any())
+    return not (changed or subject.nonfinite.any() or subject.differing.any())
+
+
+def _identical(subject: PositionMetrics) -> str:
+    return f"0 of {subject.positions * subject.vocab:,} logits differ"
 
 
 def _decide(
@@ -113,7 +137,7 @@ def _decide(
             f"{int(subject.nonfinite.sum())} logits are NaN or Inf, first at position {first}"
         )
     if not subject.differing.any():
-        return Verdict.IDENTICAL, f"0 of {subject.positions * subject.vocab:,} logits differ"
+        return Verdict.IDENTICAL, _identical(subject)
     worst = max(bins, key=lambda bin_: np.inf if bin_.ratio is None else bin_.ratio)
     ratio = np.inf if worst.ratio is None else worst.ratio
     figures = _figures(subject, worst)

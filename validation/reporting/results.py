@@ -89,7 +89,9 @@ class Result(Record):
     Fields that come from logits are None where there are none (TOO_LARGE, REFUSED, DIED), and
     errors are None where they are not finite. `prefill` is the number of tokens a forward,
     `power_ratio` how many times the floor a RoPE without scaling is (None: unbounded), `floors` the
-    mean absolute error of each reordering of the reference that the floor is made of. `seconds` are
+    mean absolute error of each reordering of the reference that the floor is made of. With
+    `--lazy-floor` what is IDENTICAL has no floor: `bins` and these are None. `reference_sha256`
+    (absent in older results) is over the bits of the reference's logits. `seconds` are
     of the forward; `parts` (absent in older results) of all that was done, by name: `load` (once
     for all contexts of a process), `forward`, `floor`, `compare` and `files`.
     """
@@ -116,6 +118,7 @@ class Result(Record):
     mean_abs: Amount | None = None
     floor_mean_abs: Amount | None = None
     floors: dict[str, Amount] | None = None
+    reference_sha256: Sha256 | None = None
     kl_mean: Finite | None = None
     top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     top1_counted: Count | None = None

@@ -38,9 +38,10 @@ def tabulate_sizes(kept: Iterable[Result], streamed: Iterable[Result]) -> Table:
 
 
 def _figures(result: Result) -> tuple[object, ...]:
-    """What the weights' way into memory must not change: errors, and the reference's own floors."""
+    """What the weights' way into memory must not change: the reference's bits, errors, floors."""
     return (
         result.verdict,
+        result.reference_sha256,
         result.logits_differing,
         result.floors,
         result.bins,

@@ -127,11 +127,12 @@ _TIMES = (
 def _time_cells(own: dict[str, float], reference: dict[str, float]) -> tuple[str, ...]:
     both = [own, reference]
     forwards = own["forward"] + reference["forward"]
-    floor = reference["floor"]
+    floor = reference.get("floor")
     harness = sum(parts.get(name, 0.0) for parts in both for name in ("compare", "files"))
-    whole = forwards + floor + harness
+    beside = harness + (floor or 0.0)
+    whole = forwards + beside
     cells = (reference["load"], reference["forward"], floor, own["load"], own["forward"], harness)
-    return (*map(seconds, cells), f"{harness / whole:.0%}", f"{(harness + floor) / whole:.0%}")
+    return (*map(seconds, cells), f"{harness / whole:.0%}", f"{beside / whole:.0%}")
 
 
 def _differing(result: Result) -> str:

@@ -124,6 +124,26 @@ def test_stock_fails_and_never_changes_the_status(checkpoint: Path, tmp_path: Pa
 
 
 @pytest.mark.long
+def test_a_lazy_floor_is_measured_where_a_logit_differs(checkpoint: Path, tmp_path: Path) -> None:
+    """What is IDENTICAL has none; what is not is judged by the same figures as with every floor."""
+    arguments = ("--checkpoint", checkpoint, "--contexts", "512", "--subjects", "fork,stock")
+    always, lazy = tmp_path / "always", tmp_path / "lazy"
+    for out, own in ((always, ()), (lazy, ("--lazy-floor",))):
+        process = run(out, *arguments, *own)
+        assert process.returncode == 0, process.stdout + process.stderr
+    (fork, stock), (bare, again) = results(always), results(lazy)
+    assert bare.verdict == fork.verdict == "IDENTICAL"
+    assert bare.reference_sha256 == fork.reference_sha256 is not None
+    assert (bare.floors, bare.bins, bare.parity_ratio, bare.power_ratio) == (None,) * 4
+    assert bare.reference_parts is not None
+    assert "floor" not in bare.reference_parts
+    assert stock.floors
+    for field in ("verdict", "reason", "bins", "floors", "power_ratio", "reference_sha256"):
+        assert getattr(again, field) == getattr(stock, field), field
+    assert "no floor was measured" in (lazy / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
 def test_planted_faults_fail(checkpoint: Path, fork: Path, tmp_path: Path) -> None:
     """Three subtly wrong trees and the sound one beside them, at 2k, from one reference pass."""
     trees = [plant(fault, fork, tmp_path / fault.name) for fault in FAULTS]

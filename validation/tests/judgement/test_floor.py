@@ -18,9 +18,19 @@ def test_metrics_survive_a_file(tmp_path: Path) -> None:
     for name, errors in loaded.floors.items():
         np.testing.assert_array_equal(errors.square_sum, saved.floors[name].square_sum)
         assert errors.vocab == saved.floors[name].vocab
+    assert loaded.plain is not None
+    assert saved.plain is not None
     np.testing.assert_array_equal(loaded.plain.abs_max, saved.plain.abs_max)
     np.testing.assert_array_equal(loaded.bits, saved.bits)
     assert [path.name for path in tmp_path.iterdir()] == ["reference.npz"]
+
+
+def test_bits_alone_survive_a_file(tmp_path: Path) -> None:
+    """Where no floor was measured there is none afterwards."""
+    ReferenceMetrics({}, None, np.arange(8)).save(tmp_path / "reference.npz")
+    loaded = ReferenceMetrics.load(tmp_path / "reference.npz")
+    assert (loaded.floors, loaded.plain) == ({}, None)
+    np.testing.assert_array_equal(loaded.bits, np.arange(8))
 
 
 def test_pooled_floor() -> None:

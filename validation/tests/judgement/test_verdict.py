@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from validation.judgement.floor import ReferenceMetrics
 from validation.judgement.thresholds import FLIP_FACTOR, MAX_RATIO, MAX_SLOPE
-from validation.judgement.verdict import Verdict, judge
+from validation.judgement.verdict import Verdict, is_identical, judge
 from validation.tests.judgement.streams import VOCAB, floor_metrics, subject_metrics
 
 POSITIONS = 2048
@@ -18,6 +19,32 @@ def test_identical() -> None:
     assert judgement.verdict is Verdict.IDENTICAL
     assert judgement.reason == f"0 of {POSITIONS * VOCAB:,} logits differ"
     assert judgement.parity_ratio == 0.0
+
+
+BITS_ALONE = ReferenceMetrics({}, None, np.zeros(POSITIONS, dtype=np.int64))
+
+
+def test_identical_needs_no_floor() -> None:
+    """The bits of the reference's logits are enough, and what was not measured is not there."""
+    judgement = judge(subject_metrics(POSITIONS, scale=0.0), BITS_ALONE)
+    assert judgement.verdict is Verdict.IDENTICAL
+    assert judgement.reason.endswith("logits differ; no floor was measured")
+    assert (judgement.bins, judgement.parity_ratio, judgement.power_ratio) == ([], None, None)
+
+
+def test_what_is_not_identical_needs_a_floor() -> None:
+    """One logit that differs, or is not finite, or a reference that changed."""
+    differs, infinite = (subject_metrics(POSITIONS, scale=0.0) for _ in range(2))
+    differs.differing[-1] = 1
+    infinite.nonfinite[0] = 1
+    changed = replace(BITS_ALONE, bits=np.eye(1, POSITIONS, dtype=np.int64)[0])
+    sound = subject_metrics(POSITIONS, scale=0.0)
+    for subject, reference in ((differs, BITS_ALONE), (infinite, BITS_ALONE), (sound, changed)):
+        assert not is_identical(subject, reference)
+        with pytest.raises(ValueError, match="a floor needs at least one reordering"):
+            judge(subject, reference)
+    with pytest.raises(ValueError, match="subject covers 8 positions, reference 2048"):
+        is_identical(subject_metrics(8), BITS_ALONE)
 
 
 def test_one_differing_logit_is_not_identical() -> None:
