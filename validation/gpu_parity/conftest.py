@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--lazy-floor",
         action="store_true",
-        help="Measure the floor only where a logit differs: a third of the time where none does.",
+        help="Measure the floor only where a logit differs: what is IDENTICAL needs none.",
     )
     group.addoption("--no-stages", action="store_true", help="Do not look where it first differs.")
     group.addoption("--shard", default="1/1", help="I/N: the I-th of N parts of all cases.")

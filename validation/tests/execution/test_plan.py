@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from validation.execution.jobs import AttentionName
 from validation.execution.plan import Machine, host_memory, peak_bytes, plan_case
 from validation.models.random_weights import configuration
 from validation.models.shapes import Shape
@@ -122,6 +123,21 @@ def test_both_models_are_there_while_one_is_converted() -> None:
     assert max(plan.reference_bytes, plan.subject_bytes) < 24 * 2**30
     assert "GiB while the subject is loaded" in (plan.refusal or "")
     assert plan_case(request, "bfloat16", 1024, machine(40), "eager").refusal is None
+
+
+@pytest.mark.parametrize(("attention", "at_most"), [("eager", 0.9), ("sdpa", 0.4)])
+def test_a_lazy_floor_takes_no_time_and_keeps_its_memory(
+    attention: AttentionName, at_most: float
+) -> None:
+    """It may be needed after all: what is attempted, and in which chunks, stays the same."""
+    checkpoint = replace(REQUEST.checkpoint, shape=SMOLLM2)
+    request = replace(REQUEST, checkpoint=checkpoint, attention=attention)
+    always, lazy = (
+        plan_case(each, "float32", 16384, machine(14), attention)
+        for each in (request, replace(request, has_lazy_floor=True))
+    )
+    assert lazy.reference_seconds < at_most * always.reference_seconds
+    assert replace(lazy, reference_seconds=always.reference_seconds) == always
 
 
 def test_the_floor_does_not_depend_on_who_is_compared() -> None:
