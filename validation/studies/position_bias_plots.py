@@ -112,7 +112,8 @@ def _draw_copying(panel: Axes, grid: Grid) -> None:
     panel.set_yticks(range(len(heads)), [head_name(*head) for head in heads])
     panel.invert_yaxis()
     panel.set_xlim(left=0)
-    panel.legend(frameon=False, fontsize=8.5)
+    # The weakest heads are there, with nothing to their right.
+    panel.legend(frameon=False, fontsize=8.5, loc="lower right")
 
 
 def _chosen(groups: int) -> list[int]:
