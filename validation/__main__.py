@@ -108,7 +108,10 @@ Layers = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(help="What one process may take, such as 12g; by default 60 % of the machine's."),
+    typer.Option(
+        help="What one process may take, such as 12g; by default 60 % of the machine's, or 90 % of "
+        "the GPU's."
+    ),
 ]
 
 
@@ -480,7 +483,7 @@ def study(
 
     What is finished is kept: a stopped study goes on where it was. Figures have 95 % intervals for
     texts like those of the seeds; each of four is held against what the others foresee. Defaults
-    are the settings of the committed evidence, within 30 minutes each on 2 cores.
+    are the settings of the committed evidence, about half an hour each on 2 free cores.
 
     \b
     Example:
@@ -643,13 +646,13 @@ def report(
     raise typer.Exit(0 if passed else 1)
 
 
-@app.command(short_help="Draw the tables of README and cover letters from the evidence.")
+@app.command(short_help="Draw the tables of READMEs and cover letters from the evidence.")
 def readme(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit 1 if a table is stale.")
     ] = False,
 ) -> None:
-    """Write the tables of README.md and patches/*/cover-letter.md anew from validation/evidence/.
+    """Write what README.md, cover letters and the studies' README have from validation/evidence/.
 
     Exit status: 0 they are as the evidence has them, 1 with --check if one is not.
     """
@@ -1056,6 +1059,14 @@ def _failures(out: Path | None = None) -> Iterator[None]:
         yield
     except (InputError, VerificationError) as error:
         sentence = str(error)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "validation", "transformer_lens_fork"):
+            raise
+        sentence = (
+            f"{missing!r} is not installed: `pip install -e '.[validation]'` brings what the "
+            "harness needs, and the fork what TransformerLens does."
+        )
     except BrokenPipeError:
         raise  # whoever read our output has stopped: there is nobody to tell
     except OSError as error:

@@ -12,7 +12,7 @@ from validation.models.trees import STOCK, Tree
 
 WORKLOADS: dict[WorkloadName, str] = {
     "forward": "hidden states of all positions after the last norm, logits of the last position",
-    "hooks": "the same, and at every layer a hook on the residual stream that keeps its mean",
+    "hooks": "what forward gives, and at every layer a hook on the residual stream keeps its mean",
     "generate": f"{GENERATED} greedy tokens after the context, through the library's own KV cache",
 }
 """The work by name. Logits of all positions would take 12 GiB at 64k tokens of SmolLM2."""

@@ -23,6 +23,10 @@ from validation.__main__ import _failures, app
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device: 'OUT'"),
         (OSError("20480 requested and 0 written"), "20480 requested and 0 written: 'OUT'"),
         (PermissionError(errno.EACCES, "Permission denied", b"/x"), "Permission denied: "),
+        (
+            ModuleNotFoundError("none", name="numpy.linalg"),
+            "'numpy' is not installed: `pip install",
+        ),
     ],
 )
 def test_failures_are_one_sentence(
@@ -39,7 +43,16 @@ def test_failures_are_one_sentence(
     assert shown.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), BrokenPipeError(), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError(),
+        BrokenPipeError(),
+        KeyboardInterrupt(),
+        ModuleNotFoundError("none", name="validation.no_such"),
+        ModuleNotFoundError("a library's own words"),
+    ],
+)
 def test_a_bug_is_not_hidden(error: BaseException) -> None:
     """What is nobody's input keeps its traceback."""
     with pytest.raises(type(error)), _failures():
