@@ -1,14 +1,12 @@
 """Compares what two trees showed of an architecture, and judges it."""
 
 from collections.abc import Callable
-from math import sqrt
+from math import isfinite
 from pathlib import Path
+from statistics import fmean
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
-from scipy.stats import t as student
 from torch import Tensor
 
 from validation.architectures.records import Errors, Observed, Surface
@@ -29,7 +27,6 @@ _WORST_FIRST = {
     Outcome.LEVEL: "neither nearer nor further",
     Outcome.NEARER: "nearer",
 }
-_CONFIDENCE = 0.975
 
 _Tensors = dict[str, Tensor]
 _Prepare = Callable[[Tensor], Tensor]
@@ -94,6 +91,7 @@ class Sides:
         before, after = (
             _Distances(tensors, measured, prepare) for tensors in (self._before, self._after)
         )
+        is_known = all(map(isfinite, (*before.means, *after.means)))
         return Errors(
             total=sum(one.numel() for one, _ in pairs),
             differing=sum(_differing(one, other) for one, other in pairs),
@@ -102,7 +100,8 @@ class Sides:
             after=finite(after.mean),
             before_max=finite(before.most),
             after_max=finite(after.most),
-            shift=_shift(before.means, after.means),
+            before_by_seed=before.means if is_known else (),
+            after_by_seed=after.means if is_known else (),
         )
 
 
@@ -123,18 +122,9 @@ class _Distances:
                 error = (prepare(tensor) - prepare(theirs)).abs().flatten()
                 errors.setdefault(name.split("/")[1], []).append(error)
         each = {seed: torch.cat(errors[seed]) for seed in sorted(errors)}
-        self.means = np.array([float(error.mean()) for error in each.values()])
-        self.mean = float(self.means.mean()) if each else None
+        self.means = tuple(float(error.mean()) for error in each.values())
+        self.mean = fmean(self.means) if each else None
         self.most = float(torch.stack([e.max() for e in each.values()]).max()) if each else None
-
-
-def _shift(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float] | None:
-    """`Errors.shift`, of the mean errors of each seed's model."""
-    shifts = after - before
-    if len(shifts) < 2 or not np.isfinite(shifts).all():
-        return None
-    half = student.ppf(_CONFIDENCE, len(shifts) - 1) * shifts.std(ddof=1) / sqrt(len(shifts))
-    return float(shifts.mean() - half), float(shifts.mean() + half)
 
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -188,10 +178,12 @@ def judge(
 
 def _times(errors: Errors) -> str:
     """How many times the release's error the fork's is, with its interval, in brackets."""
-    if not errors.before or errors.after is None or errors.shift is None:
+    if errors.times is None:
         return ""
-    times = (1 + shift / errors.before for shift in errors.shift)
-    return f" ({errors.after / errors.before:.4f} [{', '.join(f'{t:.4f}' for t in times)}] times)"
+    # A change of the last bits is not rounded away.
+    digits = 4 if max(abs(1 - times) for times in errors.times) > 1e-3 else 7
+    middle, low, high = (f"{times:.{digits}f}" for times in errors.times)
+    return f" ({middle} [{low}, {high}] times)"
 
 
 def narrowed_signatures(before: Surface, after: Surface) -> list[str]:

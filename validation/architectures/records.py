@@ -1,16 +1,18 @@
 """What is found of every architecture, on disk and between processes: lines of JSON."""
 
-from math import inf
+from math import inf, sqrt
+from statistics import mean, stdev
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from validation.architectures.verdict import Outcome
 from validation.execution.jobs import DtypeName, Message
-from validation.reporting.records import Amount, Count, Finite, Record, Sha256
+from validation.reporting.records import Amount, Count, Record, Sha256
 
 ARCHITECTURES = "architectures.jsonl"
 SURFACE = "surface.json"
+_CONFIDENCE = 0.975
 
 
 class Parameter(Record):
@@ -98,8 +100,9 @@ class Errors(Record):
         after: of the fork.
         before_max: largest absolute error of the release.
         after_max: of the fork.
-        shift: 95 % interval (Student's, over the seeds) of what the fork's mean absolute error of a
-            model has above the release's; None of a single seed, or where an error is unknown.
+        before_by_seed: mean absolute error of each seed's model, of the release; none if one of
+            them, or of the fork's, is unknown.
+        after_by_seed: of the fork.
     """
 
     total: Count
@@ -108,7 +111,8 @@ class Errors(Record):
     after: Amount | None
     before_max: Amount | None
     after_max: Amount | None
-    shift: tuple[Finite, Finite] | None
+    before_by_seed: tuple[Amount, ...]
+    after_by_seed: tuple[Amount, ...]
 
     @property
     def is_same(self) -> bool:
@@ -122,10 +126,34 @@ class Errors(Record):
             return Outcome.SAME
         if self.before is None or self.after is None:
             return Outcome.FURTHER
-        low, high = self.shift or (-inf, inf)
-        if high < 0:
+        _, low, high = self.times or (1.0, -inf, inf)
+        if high < 1:
             return Outcome.NEARER
-        return Outcome.FURTHER if low > 0 else Outcome.LEVEL
+        return Outcome.FURTHER if low > 1 else Outcome.LEVEL
+
+    @property
+    def times(self) -> tuple[float, float, float] | None:
+        """How many times the release's error the fork's is: mean of all seeds, 95 % interval.
+
+        Of each seed's model the quotient is taken, for some seeds' errors are many times others'.
+        The interval is Student's. None of fewer than two seeds.
+        """
+        from scipy.stats import t as student
+
+        quotients = list(map(_quotient, self.before_by_seed, self.after_by_seed))
+        if len(quotients) < 2:
+            return None
+        if inf in quotients:
+            return inf, inf, inf
+        middle, freedom = mean(quotients), len(quotients) - 1
+        half = float(student.ppf(_CONFIDENCE, freedom)) * stdev(quotients) / sqrt(len(quotients))
+        return middle, middle - half, middle + half
+
+
+def _quotient(before: float, after: float) -> float:
+    if before == 0:
+        return 1.0 if after == 0 else inf
+    return after / before
 
 
 class ArchitectureProvenance(Record):

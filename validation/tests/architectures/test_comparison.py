@@ -18,18 +18,25 @@ from validation.architectures.records import Errors, Observed, Parameter, Surfac
 from validation.architectures.verdict import Outcome
 
 SAME = Errors(
-    total=8, differing=0, before=0.5, after=0.5, before_max=1.0, after_max=1.0, shift=(0.0, 0.0)
+    total=8,
+    differing=0,
+    before=0.5,
+    after=0.5,
+    before_max=1.0,
+    after_max=1.0,
+    before_by_seed=(0.25, 0.75),
+    after_by_seed=(0.25, 0.75),
 )
 
 
-def errors(before: float | None, after: float | None, spread: float | None = 1e-6) -> Errors:
-    """Of tensors that differ, with an interval of so much to both sides; None for no interval."""
-    shift = None
-    if before is not None and after is not None and spread is not None:
-        shift = (after - before - spread, after - before + spread)
-    return SAME.model_copy(
-        update={"differing": 1, "before": before, "after": after, "shift": shift}
-    )
+def errors(before: float | None, *after: float) -> Errors:
+    """Of tensors that differ, and of the fork these errors by seed; None where nobody knows."""
+    if before is None:
+        unknown = {"before": None, "before_by_seed": (), "after_by_seed": ()}
+        return SAME.model_copy(update={"differing": 1, **unknown})
+    known = {"before": before, "before_by_seed": (before,) * len(after)}
+    mean = {"after": sum(after) / len(after), "after_by_seed": after}
+    return SAME.model_copy(update={"differing": 1, **known, **mean})
 
 
 def surface(*parameters: Parameter) -> Surface:
@@ -52,37 +59,62 @@ def test_nothing_differs_is_same() -> None:
 
 
 def test_nearer_is_said_of_what_differs() -> None:
-    """A smaller mean error is NEARER, and the reason names what moved, with its interval."""
-    kinds = {"logits": errors(2e-5, 1e-5), "gradients": SAME}
-    said = "nearer in logits (0.5000 [0.4500, 0.5500] times)"
+    """A smaller error is NEARER, and the reason names what moved, with its interval."""
+    kinds = {"logits": errors(2e-5, 1.0e-5, 1.01e-5, 1.02e-5), "gradients": SAME}
+    said = "nearer in logits (0.5050 [0.4926, 0.5174] times)"
     assert judge(kinds, {}, ()) == (Outcome.NEARER, said)
 
 
 @pytest.mark.parametrize(
-    ("after", "said"),
-    [(3e-5, "further in logits (1.5000 [1.4500, 1.5500] times)"), (None, "further in logits")],
+    ("found", "said"),
+    [
+        (errors(2e-5, 3.0e-5, 3.02e-5), "further in logits (1.5050 [1.4415, 1.5685] times)"),
+        (errors(0.0, 0.0, 1e-9), "further in logits (inf [inf, inf] times)"),
+        (errors(None), "further in logits"),
+    ],
 )
-def test_further_fails(after: float | None, said: str) -> None:
+def test_further_fails(found: Errors, said: str) -> None:
     """So does what nobody knows the error of; gradients that are nearer do not excuse it."""
-    kinds = {"logits": errors(2e-5, after), "gradients": errors(2e-5, 1e-5)}
+    kinds = {"logits": found, "gradients": errors(2e-5, 1e-5, 1e-5)}
     assert judge(kinds, {}, ()) == (Outcome.FURTHER, said)
 
 
 @pytest.mark.parametrize(
-    ("after", "spread"), [(2e-5, 1e-6), (1.95e-5, 1e-6), (2.05e-5, 1e-6), (1e-5, None)]
+    "after", [(2e-5, 2e-5), (1.9e-5, 2.0e-5), (2.1e-5, 2.0e-5), (1e-5,), (3e-5,)]
 )
-def test_what_seeds_cannot_tell_is_level_and_fails(after: float, spread: float | None) -> None:
+def test_what_seeds_cannot_tell_is_level_and_fails(after: tuple[float, ...]) -> None:
     """A mean that is nearer by less than seeds vary by, or of a single seed, is not NEARER."""
-    kinds = {"logits": errors(2e-5, 1e-5), "gradients": errors(2e-5, after, spread)}
+    kinds = {"logits": errors(2e-5, 1e-5, 1e-5), "gradients": errors(2e-5, *after)}
     outcome, reason = judge(kinds, {}, ())
     assert outcome is Outcome.LEVEL
     assert outcome.is_failure
     assert reason.startswith("neither nearer nor further in gradients")
 
 
+def test_a_seed_with_large_errors_decides_nothing() -> None:
+    """Each seed's quotient counts alike, whatever its errors: here 0.02 times in all three."""
+    found = SAME.model_copy(
+        update={
+            "differing": 1,
+            "before_by_seed": (1.0, 1e-3, 1e-3),
+            "after_by_seed": (0.02, 0.02e-3, 0.0201e-3),
+        }
+    )
+    assert found.outcome is Outcome.NEARER
+    assert found.times is not None
+    assert found.times[0] == pytest.approx(0.02, rel=0.01)
+
+
+def test_a_small_change_is_not_rounded_away() -> None:
+    """One in a million, of every seed."""
+    kinds = {"logits": errors(1.0, 1 - 1.0e-6, 1 - 1.1e-6, 1 - 1.2e-6)}
+    said = "nearer in logits (0.9999989 [0.9999987, 0.9999991] times)"
+    assert judge(kinds, {}, ()) == (Outcome.NEARER, said)
+
+
 def test_one_kind_does_not_pay_for_another() -> None:
     """Logits that are nearer do not excuse gradients that are not."""
-    kinds = {"logits": errors(2e-5, 1e-5), "gradients": errors(1e-5, 2e-5)}
+    kinds = {"logits": errors(2e-5, 1e-5, 1e-5), "gradients": errors(1e-5, 2e-5, 2e-5)}
     assert judge(kinds, {}, ())[0] is Outcome.FURTHER
 
 
@@ -176,8 +208,8 @@ def test_errors_are_of_both_sides(tmp_path: Path) -> None:
     assert (found.before_max, found.after_max) == (0.25, 0.125)
 
 
-def test_shift_is_the_interval_of_seeds(tmp_path: Path) -> None:
-    """Student's of each seed's change: here -1/16 and -3/16, of models with errors of 1/8, 1/4."""
+def test_errors_are_kept_by_seed(tmp_path: Path) -> None:
+    """In order of the seeds; their means are those of all."""
     second = {
         "theirs/logits/1": torch.tensor([[0.0, 0.0]]),
         "logits/1": torch.tensor([[0.25, 0.25]]),
@@ -185,16 +217,18 @@ def test_shift_is_the_interval_of_seeds(tmp_path: Path) -> None:
     fork = {"logits/0": torch.tensor([[1.0, 2.125]]), "logits/1": torch.tensor([[0.0, 0.125]])}
     before, after = tmp_path / "before", tmp_path / "after"
     found = Sides(leave(before, second), leave(after, {**second, **fork})).logits()
-    assert (found.before, found.after) == (0.1875, 0.0625)
-    # 12.706 is Student's 97.5 % quantile of one degree of freedom; both seeds are 1/16 from -1/8.
-    assert found.shift == pytest.approx((-0.125 - 12.706 / 16, -0.125 + 12.706 / 16), rel=1e-4)
+    assert (found.before_by_seed, found.before) == ((0.125, 0.25), 0.1875)
+    assert (found.after_by_seed, found.after) == ((0.0625, 0.0625), 0.0625)
+    # 12.706 is Student's 97.5 % quantile of one degree of freedom; 1/2 and 1/4 are 1/8 from 3/8.
+    expected = (0.375, 0.375 - 12.706 / 8, 0.375 + 12.706 / 8)
+    assert found.times == pytest.approx(expected, rel=1e-4)
     assert found.outcome is Outcome.LEVEL
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     """However near it is."""
     found = sides(tmp_path, {"logits/0": torch.tensor([[1.0, 2.0]])}).logits()
-    assert (found.after, found.shift, found.outcome) == (0.0, None, Outcome.LEVEL)
+    assert (found.after, found.times, found.outcome) == (0.0, None, Outcome.LEVEL)
 
 
 def test_processed_logits_have_no_mean(tmp_path: Path) -> None:
