@@ -17,7 +17,7 @@ _REPEATED_VALUES = "v = self._repeat_for_each_query_head(v)"
 _TILED = ".repeat(1, 1, self.repeat_kv_heads, 1)"
 _FUSED_KEYS = "            k.transpose(1, 2),\n"
 _FUSED_VALUES = "            v.transpose(1, 2),\n"
-_FUSED_SCALE = "scaling=float(1 / self.attn_scale)"
+_FUSED_SCALE = "scaling=1 / self.attn_scale"
 _FUSED_TILED = ".repeat(1, 1, q.size(2) // k.size(2), 1)"
 _EAGER = frozenset({Need.EAGER})
 _FUSED = frozenset({Need.FUSED})
