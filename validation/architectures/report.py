@@ -90,7 +90,9 @@ def _means(errors: Errors | None) -> tuple[str, str]:
 def _quotient(errors: Errors | None) -> str:
     if errors is None or errors.after is None or not errors.before:
         return ABSENT
-    return f"{errors.after / errors.before:.3f}"
+    quotient = errors.after / errors.before
+    # What is no more than nearer is not rounded to 1.
+    return f"{quotient:.3f}" if quotient == 1 or abs(1 - quotient) > 5e-4 else f"{quotient:.5f}"
 
 
 def headlines(records: list[ArchitectureRecord], surface: SurfaceRecord | None) -> list[str]:
@@ -120,7 +122,8 @@ def write_architectures(
     text = template.render(
         headlines=headlines(records, surface),
         architectures=tabulate_architectures(records),
-        reasons=_reasons(records),
+        reasons=_reasons([record for record in records if record.outcome.is_failure]),
+        nearer=_reasons([record for record in records if record.outcome is Outcome.NEARER]),
         ways=_ways(records),
         surface=surface,
         grown=_grown(surface),
@@ -153,8 +156,7 @@ def failures(records: list[ArchitectureRecord], surface: SurfaceRecord | None) -
 
 
 def _reasons(records: list[ArchitectureRecord]) -> list[str]:
-    failed = [record for record in records if record.outcome.is_failure]
-    return [f"{r.architecture}, {r.dtype}: {r.verdict}, {r.reason}" for r in failed]
+    return [f"{r.architecture}, {r.dtype}: {r.verdict}, {r.reason}" for r in records]
 
 
 def _ways(records: list[ArchitectureRecord]) -> list[str]:
