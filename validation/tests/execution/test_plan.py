@@ -176,9 +176,10 @@ def test_predicted_memory_is_what_is_measured(dtype: str, tmp_path: Path) -> Non
         assert abs(planned / measured - 1) <= TOLERANCE, f"{planned:,} for {measured:,}"
 
 
-def test_the_plan_fits_committed_peaks() -> None:
-    """Within 25 % of the larger process's, in every eager case of over 1 GB, to 64k tokens."""
-    file = EVIDENCE / "v3.9.0-smollm2-ladder" / RESULTS
+@pytest.mark.parametrize("folder", ["v3.9.0-smollm2-ladder", "v3.9.0-smollm2-sdpa"])
+def test_the_plan_fits_committed_peaks(folder: str) -> None:
+    """Within 25 % of the larger process's, in every case of over 1 GB, to 64k tokens."""
+    file = EVIDENCE / folder / RESULTS
     checked = 0
     for result in map(Result.model_validate_json, file.read_text(encoding="utf-8").splitlines()):
         measured = max(result.peak_memory_bytes or 0, result.reference_peak_memory_bytes or 0)
@@ -186,7 +187,7 @@ def test_the_plan_fits_committed_peaks() -> None:
             planned = max(_planned_again(result))
             assert abs(planned / measured - 1) <= TOLERANCE, f"{result.case}: {planned / measured}"
             checked += 1
-    assert checked > 10
+    assert checked >= 10
 
 
 def _planned_again(result: Result) -> Iterator[int]:
