@@ -1,8 +1,9 @@
 """Seconds and peak memory of blocks of code, on CPU or CUDA."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
@@ -12,6 +13,9 @@ from validation.execution.memory import (
     resident_memory,
     return_freed_memory,
 )
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 class Meter:
@@ -56,7 +60,7 @@ class Meter:
 
 
 class Stopwatch:
-    """Adds up the seconds of several kinds of work.
+    """Adds up the seconds of several kinds of work; what is within another does not count as that.
 
     Attributes:
         seconds: by the name of the work.
@@ -66,15 +70,28 @@ class Stopwatch:
         """For work on `device`."""
         self._device = device if device.startswith("cuda") else None
         self.seconds: dict[str, float] = {}
+        self._within = 0.0
 
     @contextmanager
     def timing(self, work: str) -> Iterator[None]:
         """Counts the block as `work`, to the end of what it has asked the device for."""
+        beside, self._within = self._within, 0.0
         start = self._now()
         try:
             yield
         finally:
-            self.seconds[work] = self.seconds.get(work, 0.0) + self._now() - start
+            whole = self._now() - start
+            self.seconds[work] = self.seconds.get(work, 0.0) + whole - self._within
+            self._within = beside + whole
+
+    def timed(self, work: str, function: Callable[[_Given], _Made]) -> Callable[[_Given], _Made]:
+        """The function, each call of which counts as `work`."""
+
+        def call(given: _Given) -> _Made:
+            with self.timing(work):
+                return function(given)
+
+        return call
 
     def _now(self) -> float:
         if self._device:

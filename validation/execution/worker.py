@@ -173,13 +173,14 @@ def compare_forwards(
         return_freed_memory()
         with watch.timing("files"):
             reference = load_file(reference_hidden_path(job.scratch, context))["hidden"]
-            expected = Stream(reference.to(job.device), head)
+            expected = Stream(reference.to(job.device), watch.timed("unembed", head))
+        found = Stream(hidden, watch.timed("unembed", subject.head))
         with watch.timing("compare"):
-            metrics = stream_metrics(expected, Stream(hidden, subject.head), job.chunk)
+            metrics = stream_metrics(expected, found, job.chunk)
         with watch.timing("files"):
             metrics.save(subject_metrics_path(job.scratch, context))
         reporter.send(_measured(meter, context, loading, watch, subject.notes))
-        del hidden, reference, expected
+        del hidden, reference, expected, found
 
 
 def _layers_to(reporter: Reporter, what: str) -> Callable[[int, int], None]:

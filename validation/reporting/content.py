@@ -294,9 +294,11 @@ def _guide(results: list[Result]) -> tuple[Entry, ...]:
         Entry("time", "of the forward, without loading and without the comparison."),
         Entry(
             "where the time went",
-            "loading is once for all contexts of a process, and counts in neither share. The floor "
-            "is the reference's other forwards. What remains beside all forwards compares logits "
-            "and writes files; the floor's share comes on top of it beside the two forwards.",
+            "loading is once for all contexts of a process, and counts in neither share. Forwards "
+            "end with the last norm; both models' unembeddings, which belong to them, are run "
+            "where logits are compared. The floor is the reference's other forwards. What remains "
+            "beside all forwards compares logits and writes files; the floor's share comes on top "
+            "of it beside the two forwards.",
         ),
         Entry("peak memory", "of the process: weights, forward and comparison of the logits."),
     )

@@ -93,7 +93,8 @@ class Result(Record):
     `--lazy-floor` what is IDENTICAL has no floor: `bins` and these are None. `reference_sha256`
     (absent in older results) is over the bits of the reference's logits. `seconds` are
     of the forward; `parts` (absent in older results) of all that was done, by name: `load` (once
-    for all contexts of a process), `forward`, `floor`, `compare` and `files`.
+    for all contexts of a process), `forward` to the last norm, `unembed` (of both models, among
+    the subject's; in older results part of `compare`), `floor`, `compare` and `files`.
     """
 
     subject: str

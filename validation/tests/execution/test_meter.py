@@ -35,3 +35,20 @@ def test_stopwatch_adds_up_what_is_called_alike() -> None:
         pass
     assert list(watch.seconds) == ["sleep", "nothing"]
     assert watch.seconds["nothing"] < 0.02 < 0.04 <= watch.seconds["sleep"]
+
+
+def test_stopwatch_counts_what_is_within_once() -> None:
+    """A block in another is its own alone, in a block or as a function."""
+    watch = Stopwatch("cpu")
+    nap = watch.timed("nap", time.sleep)
+    with watch.timing("day"):
+        nap(0.2)
+        with watch.timing("nap"):
+            nap(0.2)
+        time.sleep(0.02)
+    nap(0.2)
+    with watch.timing("evening"):
+        time.sleep(0.02)
+    assert watch.seconds["nap"] >= 0.6
+    assert 0.02 <= watch.seconds["day"] < 0.2
+    assert 0.02 <= watch.seconds["evening"] < 0.2

@@ -68,8 +68,8 @@ def test_fork_is_identical_in_every_dtype(checkpoint: Path, tmp_path: Path) -> N
         assert result.provenance.series_sha256 is not None
         assert result.parts
         assert result.reference_parts
-        assert set(result.parts) == {"load", "forward", "compare", "files"}
-        assert set(result.reference_parts) == {*result.parts, "floor"}
+        assert set(result.parts) == {"load", "forward", "unembed", "compare", "files"}
+        assert set(result.reference_parts) == {"load", "forward", "floor", "compare", "files"}
         assert result.seconds == result.parts["forward"] > 0
     for name in ("report.md", "report.html", "error_by_position.png"):
         assert (tmp_path / name).stat().st_size > 0

@@ -104,8 +104,14 @@ def test_where_the_time_went(make_result: MakeResult) -> None:
     own = {"load": 50.0, "forward": 40.0, "compare": 3.0, "files": 1.0}
     reference = {"load": 60.0, "forward": 30.0, "floor": 20.0, "compare": 5.0, "files": 1.0}
     timed = make_result(parts=own, reference_parts=reference)
-    times = compose(arrange([timed, make_result(context=8192)])).times
+    lazy = {name: value for name, value in reference.items() if name != "floor"}
+    later = make_result(
+        context=8192, parts=own | {"forward": 20.0, "unembed": 20.0}, reference_parts=lazy
+    )
+    times = compose(arrange([timed, later, make_result(context=16384)])).times
     assert times is not None
-    (row,) = times.rows
-    seconds = ("60.0 s", "30.0 s", "20.0 s", "50.0 s", "40.0 s", "10.0 s")
-    assert row.cells[3:] == (*seconds, "10%", "30%")
+    before, now = times.rows
+    seconds = ("60.0 s", "30.0 s", "20.0 s", "50.0 s", "40.0 s", "-", "10.0 s")
+    assert before.cells[3:] == (*seconds, "10%", "30%")
+    seconds = ("60.0 s", "30.0 s", "-", "50.0 s", "20.0 s", "20.0 s", "10.0 s")
+    assert now.cells[3:] == (*seconds, "12%", "12%")
