@@ -462,7 +462,8 @@ def study(
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="How many: each draws its own windows of the text; by default the study's own.",
+            help="How many: each draws its own window of the text, and one that would overlap "
+            "another's is passed over; by default the study's own.",
             min=1,
         ),
     ] = None,
@@ -483,7 +484,8 @@ def study(
 
     What is finished is kept: a stopped study goes on where it was. Figures have 95 % intervals for
     texts like those of the seeds; each of four is held against what the others foresee. Defaults
-    are the settings of the committed evidence, about half an hour each on 2 free cores.
+    are the settings of the committed evidence, with as many texts as half an hour on 2 free cores
+    allows; it has more in some.
 
     \b
     Example:
@@ -500,7 +502,8 @@ def study(
         _study(
             name,
             out,
-            range(seed, seed + (seeds or STUDIES[name])),
+            seed,
+            seeds or STUDIES[name],
             page_only,
             locals() | {"subjects": tree, "attention": "sdpa"},
         )
@@ -896,7 +899,7 @@ def _bench(
 
 
 def _study(
-    name: str, out: Path, seeds: range, page_only: bool, arguments: dict[str, object]
+    name: str, out: Path, seed: int, texts: int, page_only: bool, arguments: dict[str, object]
 ) -> None:
     from validation.reporting.console import Console
     from validation.reporting.outputs import refuse_unusable_folder
@@ -904,7 +907,13 @@ def _study(
     from validation.studies.catalogue import load_study
     from validation.studies.page import HTML, MARKDOWN, write_page
     from validation.studies.records import STUDY, StudyRecord
-    from validation.studies.study import of_study, prepare, run_study
+    from validation.studies.study import (
+        choose_seeds,
+        of_study,
+        prepare,
+        run_study,
+        window_start,
+    )
 
     with Console() as console:
         chosen = load_study(name)
@@ -915,7 +924,8 @@ def _study(
         if page_only:
             records = of_study(chosen, file)
         else:
-            request = prepare(chosen, arguments, console.step)
+            request = prepare(chosen, arguments, texts, console.step)
+            seeds = choose_seeds(window_start(request), request.contexts[-1], seed, texts)
             records = run_study(chosen, request, seeds, file, console)
         console.step("writing the page")
         page = chosen.compose(records)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from transformer_lens_fork.errors import InputError
@@ -19,8 +20,10 @@ from validation.studies.records import StudyProvenance, StudyRecord, Unit, Value
 _TEXT_TOKENS = 98_304
 """All of the text that is Markdown, with SmolLM2's tokenizer: code is no long document."""
 
-_WINDOWS = 2
-"""Or so many times the longest context, if that is more: seeds need room to differ."""
+_ROOM = 1.5
+"""Or so many times what the windows of all seeds take, if that is more: they must not overlap."""
+
+_SEEDS_TRIED = 10_000
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,49 @@ def run_study(
     return [found[key] for key in keys]
 
 
+def window_start(request: Request) -> Callable[[int], int]:
+    """Where in the request's text the windows of a seed begin; given the seed."""
+    # Of the class, as an instance imports the fork.
+    cut: Any = SimpleNamespace(request=request)
+    return lambda seed: Laboratory.start(cut, seed)
+
+
+def choose_seeds(start: Callable[[int], int], window: int, first: int, count: int) -> list[int]:
+    """The first seeds whose windows of the text have nothing in common.
+
+    Windows that overlap are not different texts, and what they say alike is no confirmation.
+
+    Args:
+        start: of a seed's window in the text.
+        window: tokens of the longest one.
+        first: the first seed; it is always chosen.
+        count: how many.
+
+    Raises:
+        InputError: none of many seeds finds room for another window.
+    """
+    starts: dict[int, int] = {}
+    for seed in range(first, first + _SEEDS_TRIED):
+        here = start(seed)
+        if all(abs(here - other) >= window for other in starts.values()):
+            starts[seed] = here
+            if len(starts) == count:
+                return list(starts)
+    raise InputError(
+        f"--seeds: {count} is not accepted: from seed {first} on the text has room for "
+        f"{len(starts)} windows of {window} tokens that do not overlap; so many are."
+    )
+
+
 def prepare(
-    study: Study, arguments: Mapping[str, object], report: Callable[[str], None]
+    study: Study, arguments: Mapping[str, object], texts: int, report: Callable[[str], None]
 ) -> Request:
     """Finds what the arguments name, with the study's own contexts and dtype where they say none.
 
     Args:
         study: which one.
         arguments: the command line's, by name.
+        texts: how many windows are to be cut from the text.
         report: receives what is being done, for people.
 
     Returns:
@@ -138,8 +176,8 @@ def prepare(
             f"--tree: {request.trees[0].name!r} has no fused attention; 'fork', or a copy of it, "
             "is accepted."
         )
-    longest = request.contexts[-1]
-    prompt = build_prompt(request.checkpoint, max(_TEXT_TOKENS, _WINDOWS * longest), request.seed)
+    n_tokens = max(_TEXT_TOKENS, int(_ROOM * texts * request.contexts[-1]))
+    prompt = build_prompt(request.checkpoint, n_tokens, request.seed)
     return replace(request, prompt=prompt)
 
 

@@ -1,9 +1,18 @@
 """Figures of several texts: their intervals hold the mean of all such texts."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from transformer_lens_fork.bases import REPOSITORY
+from transformer_lens_fork.errors import InputError
+from validation.reporting.records import RecordFile
+from validation.studies.catalogue import STUDIES, load_study
 from validation.studies.estimates import Estimate, mean
+from validation.studies.records import STUDY, StudyRecord
+from validation.studies.study import choose_seeds, seeds_of, window_start
 from validation.studies.texts import foreseen, found_again, over_texts, say_agreement
 
 
@@ -93,3 +102,27 @@ def test_figures_of_four_texts_and_of_two_are_told_apart() -> None:
         "Each of the 4 seeds' texts is where the others' 95 % prediction interval has it on 2 of 2 "
         "figures. By the uncertainty of positions alone the 2 seeds' texts agree on 1 of 1 figures."
     )
+
+
+def test_seeds_whose_windows_overlap_are_passed_over() -> None:
+    """Of windows of ten tokens; one that only touches another is another text."""
+    starts = [50, 55, 41, 40, 60, 0]
+    assert choose_seeds(starts.__getitem__, 10, 0, 4) == [0, 3, 4, 5]
+    assert choose_seeds(starts.__getitem__, 10, 1, 2) == [1, 2]
+    with pytest.raises(InputError, match=r"--seeds: 4 .* from seed 0 on .* room for 3 windows of"):
+        choose_seeds(lambda seed: 10 * (seed % 3), 10, 0, 4)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_texts_of_the_evidence_have_nothing_in_common(name: str) -> None:
+    """Windows of the longest context, in the text as the study cuts it."""
+    file = RecordFile(
+        REPOSITORY / "validation" / "evidence" / f"study-{name}" / STUDY, StudyRecord, "record"
+    )
+    longest = load_study(name).contexts[-1]
+    request: Any = SimpleNamespace(
+        prompt=SimpleNamespace(tokens=range(98_304)), contexts=(longest,)
+    )
+    starts = sorted(map(window_start(request), seeds_of(file.records)))
+    assert len(starts) >= 2
+    assert min(np.diff(starts)) >= longest, starts
