@@ -35,7 +35,9 @@ from validation.reporting.size_tables import tabulate_sizes
 from validation.reporting.staged import STAGES, StageResult
 from validation.reporting.tables import Table
 from validation.reporting.wording import count, error, memory, ratio, tokens
+from validation.studies import encodings_results, learned_results
 from validation.studies.catalogue import STUDIES, load_study
+from validation.studies.learned_page import say_beside_unfitted
 from validation.studies.records import STUDY, StudyRecord
 
 README = REPOSITORY / "README.md"
@@ -216,6 +218,16 @@ def _study_findings(folder: Path) -> str:
     return "\n".join(f"- {finding}" for finding in escaped)
 
 
+def _fits_beside_unfitted(folder: Path) -> str:
+    learned, encodings = (
+        _records(folder.with_name(f"{_STUDY}{name}") / STUDY, StudyRecord)
+        for name in ("learned", "encodings")
+    )
+    schemes = encodings_results.collect(each for each in encodings if "seed" in each.unit)[-1]
+    said = say_beside_unfitted(learned_results.collect(learned), schemes, encodings_results.NAMES)
+    return f"- {escape_markdown(said)}"
+
+
 def _pins(folder: Path) -> str:
     return list_pins(get_base(folder.name.removeprefix("pins-")))
 
@@ -269,4 +281,5 @@ _TABLES: dict[str, Callable[[Path], str]] = {
     "upstream-v3.9.0": _upstream_table,
     "upstream-v2.8.0": _upstream_table,
     **{f"{_STUDY}{name}": _study_findings for name in STUDIES},
+    "fits-beside-unfitted": _fits_beside_unfitted,
 }

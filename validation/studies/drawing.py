@@ -133,5 +133,5 @@ def middles(ranges: Sequence[tuple[int, int]]) -> list[float]:
 
 
 def centres(ranges: Sequence[tuple[int, int]]) -> list[float]:
-    """Where ranges of positions, counted from 0, lie on a logarithmic axis that counts from 1."""
-    return [float(np.sqrt((start + 1) * stop)) for start, stop in ranges]
+    """Where ranges of positions lie on a logarithmic axis; one from 0 on at its linear middle."""
+    return [float(np.sqrt(start * stop)) if start else stop / 2 for start, stop in ranges]

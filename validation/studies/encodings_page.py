@@ -89,7 +89,15 @@ def _sentence_on_subject(last: Measured, start: int, stop: int) -> str:
         if other != SUBJECT and last.common(SUBJECT, other)
     ]
     said = "; ".join(f"{words} beside {other}" for other, words in against)
-    return f"There, on the same text, {NAMES[SUBJECT]}'s loss is {said}."
+    by_range = "; ".join(
+        f"at {span(*where)} {compared(last.excess(SUBJECT, BASELINE, *where))}"
+        for where in last.ranges
+        if where[0] >= start
+    )
+    return (
+        f"There, on the same text, {NAMES[SUBJECT]}'s loss is {said}. Beside plain RoPE's, range "
+        f"by range, it is {by_range}."
+    )
 
 
 def _sentence_on_cost(last: Measured, stop: int) -> str:

@@ -154,8 +154,9 @@ def _say_distance(context: Context) -> str:
         said = direction(curve[far], curve[near]).strip(",")
         parts.append(f"{band} {curve[far]} after {curve[near]}, {said}")
     return (
-        f"The mean absolute contribution of a pair, over all heads, {tokens(start)} to "
-        f"{tokens(stop)} tokens away after that to the previous token, by band: {'; '.join(parts)}."
+        "The mean absolute deviation of a pair's contribution from what it adds to the query's "
+        f"mean key, in nats, over all heads, {tokens(start)} to {tokens(stop)} tokens away after "
+        f"that to the previous token, by band: {'; '.join(parts)}."
     )
 
 
@@ -180,7 +181,7 @@ def _picture_bands(context: Context) -> Picture:
     return Picture(
         "bands",
         draw_bands(context),
-        "Each band's part of the landmarks' scores, and a pair's mean absolute contribution by "
+        "Each band's part of the landmarks' scores, and a pair's mean absolute deviation by "
         "distance.",
         "Left: parts of one landmark add up to 1; a negative one is against the landmark. Right: "
         "mean absolute difference from the pair's mean over the query's keys, in nats, mean of "

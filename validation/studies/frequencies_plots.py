@@ -85,7 +85,7 @@ def draw_bands(context: Context) -> Figure:
         draw_estimates(by_distance, distances, context.deviation(band)[1:], band, index)
     label_tokens(by_distance, 1, context.octaves[-1][1], "distance (tokens)")
     by_distance.set_ylim(bottom=0)
-    by_distance.set_ylabel("a pair's mean absolute contribution", color=INK)
+    by_distance.set_ylabel("a pair's mean absolute deviation, nats", color=INK)
     by_distance.legend(frameon=False, fontsize=_SMALL_POINTS)
     return figure
 

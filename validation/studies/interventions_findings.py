@@ -249,14 +249,16 @@ def _say_patches(patches: Patches) -> str:
         return f"{begin}, no more than the uncertainty: of layers this says nothing."
     shares = patches.shares
     halves = [layer for layer, share in zip(patches.layers, shares, strict=True) if share >= 0.5]
+    later = [layer for layer in patches.layers if layer > max(halves)]
     each = ", ".join(
         f"{share:.0%} before layer {layer}"
         for layer, share in zip(patches.layers[1:], shares[1:], strict=True)
     )
     return (
-        f"{begin}; the activation of that one position alone moves them by {each} of that, half or "
-        f"more up to layer {max(halves)}. The digit's log-probability in the unedited run is "
-        f"{patches.answer} nats."
+        f"{begin}; the activation of that one position alone moves them by {each} of that: of the "
+        f"{len(patches.layers)} layers that were tried, half or more still before layer "
+        f"{max(halves)}{f', no longer before layer {later[0]}' if later else ''}. The digit's "
+        f"log-probability in the unedited run is {patches.answer} nats."
     )
 
 

@@ -1,6 +1,7 @@
 """What the study of learned frequencies says: every sentence and figure from its records."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -14,16 +15,18 @@ from validation.studies.losses import (
     compared,
     listed_by_value,
     loss_ranges,
+    paired,
     perplexity,
     signed,
     span,
 )
 from validation.studies.page import Page
+from validation.studies.readings import LOSSES, Readings
 from validation.studies.records import StudyRecord
-from validation.studies.texts import METHOD, say_agreement
+from validation.studies.texts import METHOD, over_texts, say_agreement
 
 _MOVED = 0.01
-"""Relative: what Llama 3.1 changes by more is a pair that it slows."""
+"""Relative: a pair that is changed by less is not called slowed."""
 
 
 def compose(records: list[StudyRecord]) -> Page:
@@ -81,6 +84,42 @@ def _sentence_on_fit(found: Fitted, name: str, where: tuple[int, int]) -> str:
     )
 
 
+def say_beside_unfitted(found: Fitted, encodings: Readings, names: Mapping[str, str]) -> str:
+    """How fits compare with schemes that need none, beyond the trained length.
+
+    Args:
+        found: the fits.
+        encodings: losses under schemes on the same texts, of the study of that name.
+        names: of the schemes, as people know them. Those with a loss below plain RoPE's are named.
+
+    Raises:
+        ValueError: the two have not read the same texts.
+    """
+    where = found.spans[-1]
+    seeds = [seed for seed in found.seeds if seed in encodings.readings["plain"]]
+    mine, theirs = (each.series("plain", LOSSES, seeds) for each in (found, encodings))
+    if not seeds or max(np.abs(a - b).max() for a, b in zip(mine, theirs, strict=True)) > 0.01:
+        raise ValueError("losses under plain RoPE are not of the same texts")
+    unfitted = [
+        name
+        for name in encodings.readings
+        if encodings.loss(name, *where).value < encodings.loss("plain", *where).value
+    ]
+    said = []
+    for fit in FITS:
+        fitted = found.series(fit, LOSSES, seeds)
+        beside = []
+        for name in unfitted:
+            pairs = zip(fitted, encodings.series(name, LOSSES, seeds), strict=True)
+            excess = over_texts(paired([one], [other], *where) for one, other in pairs)
+            beside.append(f"{compared(excess)} beside {names[name]}'s")
+        said.append(f"the loss of the {NAMES[fit]} is {', '.join(beside)}")
+    return (
+        f"Beside schemes that need no fit, at positions {span(*where)} of the same {len(seeds)} "
+        f"texts: {'; '.join(said)}."
+    )
+
+
 def _sentence_on_pairs(found: Fitted) -> str:
     llama3 = found.scheme("llama3") / found.scheme("plain")
     slowed = llama3 < 1 - _MOVED
@@ -90,13 +129,13 @@ def _sentence_on_pairs(found: Fitted) -> str:
         rank = spearmanr(ratios, llama3).statistic if len(set(llama3)) > 1 else np.nan
         like = f"their ranks correlate by {rank:.2f}" if np.isfinite(rank) else "ranks are equal"
         said.append(
-            f"seed {seed} slows {np.sum(ratios[slowed] < 1)} of them and "
-            f"{np.sum(ratios[~slowed] < 1)} of the other {np.sum(~slowed)}, by factors "
-            f"of {ratios.min():.3f} to {ratios.max():.3f}; {like}"
+            f"seed {seed} slows {np.sum(ratios[slowed] < 1 - _MOVED)} of them and "
+            f"{np.sum(ratios[~slowed] < 1 - _MOVED)} of the other {np.sum(~slowed)}, with factors "
+            f"of {ratios.min():.3f} to {ratios.max():.3f} over all pairs; {like}"
         )
     return (
-        f"Llama 3.1 slows {np.sum(slowed)} of {len(slowed)} pairs, down to {llama3.min():.3f} of "
-        "their frequency. Of the fits of frequencies, "
+        f"Llama 3.1 slows {np.sum(slowed)} of {len(slowed)} pairs by more than {_MOVED:.0%}, down "
+        f"to {llama3.min():.3f} of their frequency. Of the fits of frequencies, "
         f"{'. '.join(said)}."
     )
 
@@ -109,8 +148,9 @@ def _sentence_on_shares(found: Fitted) -> str:
     largest = np.concatenate([each.argmax(-1).ravel() for each in found.shares()])
     kept = np.mean(largest == 0)
     return (
-        f"In the mixture, whose heads all start with 0.9 of plain RoPE, mean shares are {said}; in "
-        f"{kept:.0%} of the heads plain RoPE still has the largest."
+        "In the mixture, which every group of heads that share a key starts with 0.9 of plain "
+        f"RoPE, mean shares are {said}; in {kept:.0%} of the groups plain RoPE still has the "
+        "largest."
     )
 
 
@@ -123,12 +163,14 @@ def _sentence_on_seeds(found: Fitted) -> str:
     said = say_agreement("differences from plain RoPE", checks)
     if len(found.seeds) < 2:
         return said
-    one, other = (np.log(found.ratios(seed)) for seed in found.seeds[:2])
-    moved = np.ptp(one) > 0 and np.ptp(other) > 0
-    like = f"{np.corrcoef(one, other)[0, 1]:.2f}" if moved else "unknown"
+    fits = [np.log(found.ratios(seed)) for seed in found.seeds]
+    if not all(np.ptp(fit) > 0 for fit in fits):
+        return said
+    pairs = sorted(np.corrcoef(one, other)[0, 1] for one, other in combinations(fits, 2))
+    ends = " to ".join(dict.fromkeys(f"{each:.2f}" for each in (pairs[0], pairs[-1])))
     return (
         f"{said} The correlation between what two fits did to the logarithms of the frequencies is "
-        f"{like}."
+        f"{ends}."
     )
 
 
@@ -173,7 +215,7 @@ def _tabulate_pairs(found: Fitted) -> Table:
         "wavelength, tokens",
         "Llama 3.1",
         *(f"learned, seed {seed}" for seed in found.seeds),
-        "mixture, median head",
+        "mixture, median group",
     )
     caption = "Frequencies of every pair, as multiples of plain RoPE's"
     return Table(caption, (Column("pair", "text"), *map(Column, headings)), tuple(rows))
@@ -191,7 +233,7 @@ def _tabulate_shares(found: Fitted) -> Table:
             rows.append(Row(cells))
     columns = (Column("fit", "text"), Column("scheme", "text"), Column("mean share"))
     return Table(
-        "Shares in the mixture, over layers and heads",
+        "Shares in the mixture, over layers and groups of heads that share a key",
         (*columns, Column("middle 80 %")),
         tuple(rows),
     )

@@ -18,6 +18,9 @@ from validation.studies.learned_results import NAMES, Fitted
 from validation.studies.losses import loss_ranges
 from validation.studies.page import Picture
 
+_LOOKS = (("-", "s"), ("--", "o"), (":", "^"), ("-.", "D"))
+"""Line and marker of each seed."""
+
 
 def picture_losses(found: Fitted) -> Picture:
     """Every fit beside plain RoPE, by position."""
@@ -49,11 +52,12 @@ def picture_frequencies(found: Fitted) -> Picture:
     wavelengths = 2 * np.pi / plain
     plot.plot(wavelengths, found.scheme("llama3") / plain, label=NAMES["llama3"], **style(1))
     for number, seed in enumerate(found.seeds):
-        look = style(2) | {"linestyle": ("-", "--", ":")[number % 3]}
+        line, marker = _LOOKS[number % len(_LOOKS)]
+        look = style(2) | {"linestyle": line, "marker": marker}
         plot.plot(wavelengths, found.ratios(seed), label=f"learned, seed {seed}", **look)
     mixed = found.mixed_ratios()
     low, middle, high = np.percentile(mixed, [10, 50, 90], axis=0)
-    plot.plot(wavelengths, middle, label="mixture, median head", **style(3))
+    plot.plot(wavelengths, middle, label="mixture, median group", **style(3))
     plot.fill_between(wavelengths, low, high, color=style(3)["color"], alpha=0.18, linewidth=0)
     scale_plainly(plot, [2.0**power for power in range(-8, 9)])
     plot.set_ylabel("frequency / plain RoPE's", color=INK)
@@ -64,7 +68,7 @@ def picture_frequencies(found: Fitted) -> Picture:
         name="frequencies",
         figure=figure,
         alt="For every pair, by its wavelength under plain RoPE: how many times as fast it turns "
-        "under Llama 3.1, after each fit, and in the median head of the mixture.",
-        caption="Below 1 a pair is slowed. The band spans the middle 80 % of the mixture's heads; "
-        "the dotted line is the trained length.",
+        "under Llama 3.1, after each fit, and in the median group of heads of the mixture.",
+        caption="Below 1 a pair is slowed. The band spans the middle 80 % of the mixture's groups "
+        "of heads that share a key; the dotted line is the trained length.",
     )

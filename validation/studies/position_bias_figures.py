@@ -198,9 +198,12 @@ class Grid:
         gains = self.chosen(length=length, depth=depth).gains
         return float(gains.mean()) if len(gains) else np.nan
 
-    @property
-    def ends_over_middle(self) -> Estimate | None:
-        """By how much the gain at the outermost depths exceeds that between, text by text."""
+    def over_middle(self, end: int) -> Estimate | None:
+        """By how much the gain at one end exceeds that of the depths between, text by text.
+
+        Args:
+            end: 0 for the smallest depth, -1 for the largest.
+        """
         depths = self.depths
         if len(depths) < 3:
             return None
@@ -211,8 +214,7 @@ class Grid:
                 row = [self.chosen(seed=seed, length=length, depth=d).gains for d in depths]
                 if all(len(each) for each in row):
                     of_depths = [float(each.mean()) for each in row]
-                    ends = (of_depths[0] + of_depths[-1]) / 2
-                    differences.append(ends - float(np.mean(of_depths[1:-1])))
+                    differences.append(of_depths[end] - float(np.mean(of_depths[1:-1])))
             if differences:
                 texts.append(mean(np.array(differences)))
         return over_texts(texts) if texts else None

@@ -1,12 +1,14 @@
 """The study `position-bias` as people read it."""
 
 from collections.abc import Sequence
+from math import prod
+
+import numpy as np
 
 from validation.reporting.tables import Table
 from validation.reporting.wording import tokens
 from validation.studies.contrasts import agreement, contrast, head_name, signed
-from validation.studies.estimates import mean
-from validation.studies.losses import listed
+from validation.studies.losses import compared, listed
 from validation.studies.page import Page, Picture
 from validation.studies.position_bias_figures import (
     ATTENTION,
@@ -177,14 +179,11 @@ def _say_depth(grid: Grid) -> str:
         f"Of the depths, {best:.0%} has the highest gain, {of_depths[best]} nats a token, mean of "
         f"all lengths, and {worst:.0%} the lowest, {of_depths[worst]}"
     )
-    difference = grid.ends_over_middle
-    if difference is None:
+    ends = [(grid.depths[end], grid.over_middle(end)) for end in (0, -1)]
+    said = [f"at {depth:.0%} {compared(difference)}" for depth, difference in ends if difference]
+    if not said:
         return f"{sentence}."
-    said = signed(difference, "the ends are found better", "the middle is found better")
-    return (
-        f"{sentence}; in the same text the two outermost depths have {difference} more than those "
-        f"between: {said}."
-    )
+    return f"{sentence}; in the same text, beside the depths between, the gain is {listed(said)}."
 
 
 def _say_heads(grid: Grid) -> str:
@@ -201,16 +200,17 @@ def _say_heads(grid: Grid) -> str:
     )
     if len(seeds) < 2 or not all(lists.values()):
         return sentence
-    one, other = seeds[:2]
-    shared = set(lists[one]) & set(lists[other])
-    by_chance = len(lists[one]) * len(lists[other]) / n_heads
-    there = grid.chosen(seed=other)
-    everyone = mean(there.copy_scores.mean((1, 2)))
+    shared = set.intersection(*map(set, lists.values()))
+    by_chance = n_heads * prod(len(each) / n_heads for each in lists.values())
+    # Of the texts by which they were not chosen.
+    one = seeds[0]
+    there = Grid(tuple(record for record in grid.records if record.unit["seed"] != one))
+    everyone = there.copy_score(list(np.ndindex(*there.copy_scores.shape[1:])))
     return (
-        f"{sentence} The lists of the {MOST_COPYING} highest share {len(shared)} heads "
-        f"({by_chance:.1f} would by chance): {_names(sorted(shared))}. The {len(lists[one])} of "
-        f"seed {one} score {there.copy_score(lists[one])} in seed {other}, where all heads score "
-        f"{everyone}."
+        f"{sentence} The seeds' lists of the {MOST_COPYING} highest share {len(shared)} heads "
+        f"({by_chance:.2g} would by chance): {_names(sorted(shared))}. The {len(lists[one])} of "
+        f"seed {one} score {there.copy_score(lists[one])} in the other seeds' texts, where all "
+        f"heads score {everyone}."
     )
 
 
@@ -226,7 +226,7 @@ def _picture_attention(profiles: Profiles) -> Picture:
         "positions.",
         "Left: the share of all keys in an octave of distances, the first token and the query's "
         "own left out; a level curve is a share that falls as one over the distance. Right: by "
-        "position, the first token at 1. Bands are 95 % intervals over queries.",
+        "position, the first token at 1. Bands are 95 % intervals.",
     )
 
 

@@ -210,7 +210,8 @@ def test_changes_are_paired_and_said_with_their_sign() -> None:
     assert "of 4 edits 0 lower the loss and 0 change it by no more than the uncertainty" in text
     assert text.count("no different within the uncertainty in the last") == 3
     assert "moves the log-odds of the two digits by +2.1 [" in text
-    assert "100% before layer 10, 0% before layer 20 of that, half or more up to layer 10" in text
+    assert "100% before layer 10, 0% before layer 20 of that: of the 3 layers that were" in text
+    assert "half or more still before layer 10, no longer before layer 20." in text
     assert "the 2 seeds' texts agree on 4 of 4 changes over the whole window." in text
 
 

@@ -12,9 +12,11 @@ import torch
 from transformer_lens_fork.errors import InputError
 from validation.studies.blocks import mean_within
 from validation.studies.excerpts import Plan, draw_excerpt, rotate
-from validation.studies.learned_page import compose
+from validation.studies.learned_page import compose, say_beside_unfitted
+from validation.studies.learned_results import NAMES, collect
 from validation.studies.learned_study import STUDY
 from validation.studies.losses import block_means, compared, loss_ranges, paired
+from validation.studies.readings import Readings
 from validation.studies.records import StudyRecord, Unit, Values
 from validation.tests.conftest import ROPE, SMALLEST, command, save_checkpoint
 from validation.tests.studies.made import make_record, run_in_fork
@@ -215,10 +217,33 @@ def test_findings_say_that_a_fit_helped() -> None:
     assert "lower by 0.3 [0.3, 0.3] nats beside that of Llama 3.1's" in found
     assert "fit of the mixture of schemes did not help: the loss is the same beside plain" in found
     assert "Llama 3.1 higher by 0.2 [0.2, 0.2] nats; learned frequencies and mixture" in found
-    assert "Llama 3.1 slows 3 of 8 pairs" in found
+    assert "Llama 3.1 slows 3 of 8 pairs by more than 1%" in found
     assert "seed 0 slows 3 of them and 0 of the other 5" in found
     assert "plain RoPE 0.600" in found
+    hardly = [reading(name, 0, 3.0, 4.0, 0.999) for name in NAMES]
+    assert "seed 0 slows 0 of them and 0 of the other 5" in " ".join(compose(hardly).findings)
     assert "on 6 of 6 differences" in found
+
+
+def test_fits_are_compared_with_schemes_that_need_none() -> None:
+    """Those that are better than plain RoPE, on the same texts; other texts are refused."""
+    records = [reading(name, seed, 3.0, 4.0) for name in NAMES for seed in (0, 1)]
+    found = collect(records)
+    plain = found.readings["plain"]
+    better, worse = (
+        {seed: reading("plain", seed, 3.0, loss).values for seed in plain} for loss in (3.5, 4.5)
+    )
+    schemes = Readings(
+        found.context, found.trained, {"plain": plain, "yarn": better, "alibi": worse}
+    )
+    said = say_beside_unfitted(found, schemes, {"yarn": "YaRN", "alibi": "ALiBi"})
+    assert "the loss of the learned frequencies is higher by 0.5 [0.5, 0.5] nats beside" in said
+    assert "of the same 2 texts" in said
+    assert said.count("YaRN's") == 2
+    assert "ALiBi" not in said
+    others = Readings(found.context, found.trained, {"plain": worse})
+    with pytest.raises(ValueError, match="not of the same texts"):
+        say_beside_unfitted(found, others, {})
 
 
 def test_findings_say_that_a_fit_did_harm() -> None:
