@@ -32,7 +32,7 @@ _PATH = re.compile(r" \(/[^)]*\)")
 def main(job_file: str) -> None:
     """Runs the job in `job_file`."""
     job = AuditJob.model_validate_json(Path(job_file).read_bytes())
-    fix_arithmetic(job.threads, job.seed)
+    fix_arithmetic(job.threads, job.seed, job.device)
     with Reporter.from_environment() as reporter, telling_exhaustion(reporter):
         try:
             _import(job)
@@ -41,7 +41,7 @@ def main(job_file: str) -> None:
                 with loading.timing("load"):
                     subject = load()
                     # The import, or the loading, may have changed them.
-                    fix_arithmetic(job.threads, job.seed)
+                    fix_arithmetic(job.threads, job.seed, job.device)
                     refuse_another_forward(subject, job)
                 compare_forwards(subject, forwards, job, reporter, loading)
                 del subject

@@ -125,7 +125,7 @@ def resolve(asked: Asked, report: Callable[[str], None]) -> "Request":
         n_devices=asked.n_devices,
         has_lazy_floor=asked.has_lazy_floor,
     )
-    fix_arithmetic(request.threads, request.seed)
+    fix_arithmetic(request.threads, request.seed, request.device)
     return request
 
 

@@ -6,6 +6,7 @@ from validation.execution.plan import (
     cache_bytes,
     forward_bytes,
     parameter_bytes,
+    repeats_keys,
     resting_bytes,
 )
 
@@ -65,7 +66,14 @@ def _working(bench: Bench, contestant: Contestant, workload: WorkloadName, conte
     """What the work adds: eager attention takes all tokens at once, as sdpa does."""
     shape, size = bench.request.checkpoint.shape, _value_bytes(bench)
     prefill = context if contestant.attention == "eager" else None
-    added = forward_bytes(contestant.model, shape, size, context, prefill)
+    added = forward_bytes(
+        contestant.model,
+        shape,
+        size,
+        context,
+        prefill,
+        repeats_keys=repeats_keys(bench.request.device, bench.request.dtypes[0]),
+    )
     if workload == "generate":
         added += (shape.layers + 2) * cache_bytes(shape, size, context + GENERATED)
     return int(added)

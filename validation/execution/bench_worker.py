@@ -22,12 +22,12 @@ from validation.models.subject import SubjectRefused, load_subject
 def main(job_file: str) -> None:
     """Loads the model of the job in `job_file` and works until its standard input ends."""
     job = read_job(job_file)
-    fix_arithmetic(job.threads, job.seed)
+    fix_arithmetic(job.threads, job.seed, job.device)
     with Reporter.from_environment() as reporter:
         try:
             model, notes = _load(job)
             # The tree's import may have changed them.
-            fix_arithmetic(job.threads, job.seed)
+            fix_arithmetic(job.threads, job.seed, job.device)
             # Loading took more than the model does, and others wait for it. Without CUDA: nothing.
             torch.cuda.empty_cache()
             reporter.send(Ready(notes=notes))

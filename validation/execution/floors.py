@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from validation.execution.accidents import exhausted
-from validation.execution.jobs import Forward, ReferenceJob
+from validation.execution.jobs import DtypeName, Forward, ReferenceJob
 from validation.execution.memory import return_freed_memory
 from validation.execution.meter import Stopwatch
 from validation.judgement.floor import BACKEND_FLOOR, ReferenceMetrics
@@ -23,7 +23,10 @@ KERNEL_FLOOR = "sdpa against eager"
 CHANNEL_FLOOR = "channels permuted against not, both sdpa"
 
 _BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)
-"""Those that take grouped heads without a copy of every key."""
+"""Those that take grouped heads without a copy of every key, in half precision."""
+
+_FLOAT32_BACKENDS = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+"""Those that CUDA has for float32; the second forms all scores."""
 
 _NO_KERNEL = re.compile(r"No (viable backend|available kernel)|No execution plans|cuDNN", re.I)
 """What torch and cuDNN say where a backend cannot take a dtype, a width of heads, a length."""
@@ -71,7 +74,8 @@ def measure_floors(
     streams[other] = Stream(run(other, f"floor, {other}", n_tokens), head)
     backends: dict[str, Stream] = {}
     if job.device.startswith("cuda"):
-        found = on_backends(lambda name: run(SDPA, f"floor, {name}", n_tokens))
+        pair = backends_of(job.dtype, scores_fit=forward.eager_prefill >= n_tokens)
+        found = on_backends(pair, lambda name: run(SDPA, f"floor, {name}", n_tokens))
         backends = {name: Stream(hidden, head) for name, hidden in found.items()}
     with plain_rope(model, job.rope_theta):
         # Whole chunks: the heads of a pair are always fed the same shape.
@@ -86,7 +90,7 @@ def measure_floors(
         CHANNEL_FLOOR: (SDPA, "permuted"),
         "plain": (SDPA, "plain"),
     }
-    if len(backends) == len(_BACKENDS):
+    if backends:
         streams |= backends
         one, another = backends
         pairs[BACKEND_FLOOR] = (one, another)
@@ -106,17 +110,31 @@ def measure_bits(
     return ReferenceMetrics(floors={}, plain=None, bits=bits)
 
 
-def on_backends(
-    run: Callable[[str], Float[Tensor, "pos d_model"]],
-) -> dict[str, Float[Tensor, "pos d_model"]]:
-    """What a forward gives on each of two backends of sdpa, by their names.
+def backends_of(dtype: DtypeName, *, scores_fit: bool) -> tuple[SDPBackend, ...]:
+    """Two of CUDA's backends of sdpa that take the dtype, or none.
 
     Args:
+        dtype: of queries, keys and values.
+        scores_fit: all scores of a layer fit the memory, as eager attention holds them.
+    """
+    if dtype != "float32":
+        return _BACKENDS
+    return _FLOAT32_BACKENDS if scores_fit else ()
+
+
+def on_backends(
+    backends: tuple[SDPBackend, ...],
+    run: Callable[[str], Float[Tensor, "pos d_model"]],
+) -> dict[str, Float[Tensor, "pos d_model"]]:
+    """What a forward gives on each backend of sdpa, by their names.
+
+    Args:
+        backends: which.
         run: the forward, given the backend's name. If one has no kernel for it there is nothing to
             compare, and nothing is returned.
     """
     found = {}
-    for backend in _BACKENDS:
+    for backend in backends:
         try:
             with sdpa_kernel(backend):
                 found[backend.name] = run(backend.name)

@@ -184,6 +184,7 @@ def plan_case(
             streams_layers=request.streams_layers,
             in_rows=who == "reference" and not is_shared,
             streams=6 if who == "reference" and request.device != "cpu" else 4,
+            repeats_keys=repeats_keys(request.device, dtype),
         )
         return needed - int(elsewhere)
 
@@ -285,6 +286,11 @@ def cache_bytes(shape: Shape, size: int, context: int) -> int:
     return 2 * size * context * shape.kv_heads * shape.head_dim
 
 
+def repeats_keys(device: str, dtype: DtypeName) -> bool:
+    """Whether sdpa gets keys and values of every query head (`arithmetic.repeat_float32_keys`)."""
+    return device.startswith("cuda") and dtype == "float32"
+
+
 def forward_bytes(
     who: str,
     shape: Shape,
@@ -293,6 +299,7 @@ def forward_bytes(
     eager_prefill: int | None,
     *,
     in_rows: bool = False,
+    repeats_keys: bool = False,
 ) -> float:
     """What a forward to the last norm adds to the resting model.
 
@@ -304,10 +311,12 @@ def forward_bytes(
         eager_prefill: tokens at a time through eager attention; None for one forward of all tokens
             through sdpa.
         in_rows: eager attention goes by so many queries within one forward of all tokens.
+        repeats_keys: sdpa gets keys and values of every query head.
     """
     if not eager_prefill:
         # One MLP's activations, or queries, keys, values and what is made of them.
-        widest = max(3 * shape.intermediate, 5 * shape.heads * shape.head_dim)
+        tensors = 7 if repeats_keys else 5
+        widest = max(3 * shape.intermediate, tensors * shape.heads * shape.head_dim)
         return size * context * (widest + 6 * shape.hidden)
     scores = _SCORE_COPIES[who, size] * size * shape.heads * eager_prefill * context
     if in_rows and eager_prefill < context:
@@ -334,6 +343,7 @@ def peak_bytes(
     streams_layers: bool = False,
     in_rows: bool = False,
     streams: int = 4,
+    repeats_keys: bool = False,
 ) -> int:
     """Of the forward, or of comparing the logits, whichever is more.
 
@@ -348,12 +358,17 @@ def peak_bytes(
         streams_layers: a layer has its weights while it runs.
         in_rows: eager attention goes by so many queries within one forward of all tokens.
         streams: of final hidden states that are there at once; CUDA's backends are two more.
+        repeats_keys: sdpa gets keys and values of every query head.
     """
     hidden_bytes = size * context * shape.hidden
-    forward = forward_bytes(who, shape, size, context, eager_prefill, in_rows=in_rows)
+    forward = forward_bytes(
+        who, shape, size, context, eager_prefill, in_rows=in_rows, repeats_keys=repeats_keys
+    )
     if who == "reference":
         # The floors' sdpa takes all tokens at once: one MLP's activations and the residual streams.
-        whole = size * context * (3 * shape.intermediate + 5 * shape.hidden) + 3 * hidden_bytes
+        repeated = 7 * shape.heads * shape.head_dim if repeats_keys else 0
+        widest = max(3 * shape.intermediate, repeated)
+        whole = size * context * (widest + 5 * shape.hidden) + 3 * hidden_bytes
         forward = max(forward, whole)
     # An unembedding permuted, or the reference's beside its own.
     heads = size * shape.embedding_parameters * (2 if who == "reference" else 1)

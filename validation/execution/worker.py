@@ -49,7 +49,7 @@ _PREFIX = 32
 def main(job_file: str) -> None:
     """Runs the job in `job_file`."""
     job = read_job(job_file)
-    fix_arithmetic(job.threads, job.seed)
+    fix_arithmetic(job.threads, job.seed, job.device)
     with Reporter.from_environment() as reporter, telling_exhaustion(reporter):
         if isinstance(job, ReferenceJob):
             _run_reference(job, reporter)
@@ -124,7 +124,7 @@ def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
         with loading.timing("load"):
             subject = load_subject(job)
             # The tree's import may have changed them.
-            fix_arithmetic(job.threads, job.seed)
+            fix_arithmetic(job.threads, job.seed, job.device)
             refuse_another_forward(subject, job)
     except SubjectRefused as refusal:
         reporter.send(Refused(reason=str(refusal)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from validation.execution.jobs import AttentionName
+from validation.execution.jobs import AttentionName, DtypeName
 from validation.execution.plan import Machine, host_memory, peak_bytes, plan_case
 from validation.models.random_weights import configuration
 from validation.models.shapes import Shape
@@ -123,6 +123,26 @@ def test_both_models_are_there_while_one_is_converted() -> None:
     assert max(plan.reference_bytes, plan.subject_bytes) < 24 * 2**30
     assert "GiB while the subject is loaded" in (plan.refusal or "")
     assert plan_case(request, "bfloat16", 1024, machine(40), "eager").refusal is None
+
+
+@pytest.mark.parametrize(("dtype", "copies"), [("float32", 2), ("bfloat16", 0)])
+def test_repeated_keys_are_counted_on_cuda(dtype: DtypeName, copies: int) -> None:
+    """In float32 and fused attention, where they are more than an MLP's activations."""
+    wide = replace(LLAMA_8B, heads=128, kv_heads=8)
+    request = replace(
+        REQUEST,
+        checkpoint=replace(REQUEST.checkpoint, shape=wide),
+        contexts=(65536,),
+        attention="sdpa",
+        device="cuda",
+    )
+    on_cuda, on_cpu = (
+        plan_case(each, dtype, 65536, machine(400), "sdpa")
+        for each in (request, replace(request, device="cpu"))
+    )
+    heads = 4 * 65536 * wide.heads * wide.head_dim
+    assert on_cuda.subject_bytes - on_cpu.subject_bytes == copies * heads
+    assert on_cuda.reference_bytes - on_cpu.reference_bytes >= copies * heads
 
 
 @pytest.mark.parametrize(("attention", "at_most"), [("eager", 0.9), ("sdpa", 0.4)])
