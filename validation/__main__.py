@@ -240,7 +240,8 @@ def plan(
 
     Predicted peak memory of the reference's and of a subject's process, predicted time, and how
     many tokens go through at a time. A case that does not fit is named, with the reason; `run`
-    would not attempt it, and would judge it TOO_LARGE.
+    would not attempt it, and would judge it TOO_LARGE. With --memory, what one process may take of
+    a GPU, --device cuda is planned without one, too; times are left out then.
 
     Exit status: 0 everything fits, 1 a case does not.
     """
@@ -1047,14 +1048,17 @@ def _rotary(asked: Asked, out: Path, repeats: int) -> None:
 
 
 def _plan(asked: Asked) -> bool:
+    from validation.execution.cases import has_device
     from validation.execution.plan import plan_request
     from validation.reporting.console import Console, print_plans
 
     with Console() as console:
-        request = resolve(asked, console.step)
-        console.step("timing this machine")
-        plans = plan_request(request)
-    print_plans(plans, len(request.trees), request.memory_bytes)
+        request = resolve(asked, console.step, only_plans=True)
+        is_timed = has_device(request.device)
+        if is_timed:
+            console.step("timing this machine")
+        plans = plan_request(request, is_timed=is_timed)
+    print_plans(plans, len(request.trees), request.memory_bytes, is_timed=is_timed)
     return all(plan.refusal is None for _, plan in plans)
 
 

@@ -69,12 +69,13 @@ class Asked:
         )
 
 
-def resolve(asked: Asked, report: Callable[[str], None]) -> "Request":
+def resolve(asked: Asked, report: Callable[[str], None], *, only_plans: bool = False) -> "Request":
     """Finds what the arguments name; what costs nothing comes before what fetches or builds.
 
     Args:
         asked: the arguments.
         report: receives what is being done, for people.
+        only_plans: nothing will be run: GPUs whose memory is known need not be here.
 
     Raises:
         InputError: one names nothing, or nothing that can be run here.
@@ -99,7 +100,8 @@ def resolve(asked: Asked, report: Callable[[str], None]) -> "Request":
             "one is."
         )
     cases.refuse_wrong_transformers(base)
-    cases.refuse_missing_device(asked.device, asked.n_devices)
+    is_known = only_plans and asked.memory_bytes is not None
+    cases.refuse_missing_device(asked.device, asked.n_devices, may_be_absent=is_known)
     refuse_bad_folders(asked.subjects)
     refuse_missing_checkpoint(asked.checkpoint)
     trees = tuple(resolve_tree(spec, base, report) for spec in asked.subjects)

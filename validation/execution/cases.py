@@ -211,23 +211,36 @@ def refuse_missing_positions(checkpoint: Checkpoint, contexts: tuple[int, ...]) 
         )
 
 
-def refuse_missing_device(device: str, n_devices: int = 1) -> None:
-    """Raises InputError if CUDA, or so many GPUs, are asked for and absent."""
+def has_device(device: str) -> bool:
+    """Whether anything runs here that is of the device's kind."""
+    import torch
+
+    return not device.startswith("cuda") or torch.cuda.is_available()
+
+
+def refuse_missing_device(device: str, n_devices: int = 1, *, may_be_absent: bool = False) -> None:
+    """Raises InputError if CUDA, or so many GPUs, are asked for and absent.
+
+    Args:
+        device: such as `cuda`.
+        n_devices: GPUs, of which `device` is the first.
+        may_be_absent: accept a machine without CUDA.
+    """
     import torch
 
     if not device.startswith("cuda"):
         if n_devices > 1:
             raise InputError(f"--gpus: {n_devices} with --device {device!r}; 'cuda' is accepted.")
         return
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count == 0:
+    count = torch.cuda.device_count() if has_device(device) else 0
+    if count == 0 and not may_be_absent:
         raise InputError(
             f"--device: {device!r} is asked for and torch {torch.__version__} finds no CUDA "
-            "device; 'cpu' is accepted here."
+            "device; 'cpu' is accepted here, and 'cuda' by `plan` with --memory."
         )
-    if int(device.partition(":")[2] or 0) >= count:
+    if 0 < count <= int(device.partition(":")[2] or 0):
         raise InputError(f"--device: {device!r} is asked for and there are {count} CUDA devices.")
-    if n_devices > 1 and (device != "cuda" or n_devices > count):
+    if n_devices > 1 and (device != "cuda" or 0 < count < n_devices):
         raise InputError(
             f"--gpus: {n_devices} with --device {device!r} are asked for and there are {count}; "
             "as many with 'cuda' are accepted (CUDA_VISIBLE_DEVICES chooses which)."

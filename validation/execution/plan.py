@@ -239,11 +239,18 @@ def plan_case(
     )
 
 
-def plan_request(request: Request) -> list[tuple[DtypeName, CasePlan]]:
-    """Of every dtype and context, for a subject with the request's attention."""
+def plan_request(request: Request, *, is_timed: bool = True) -> list[tuple[DtypeName, CasePlan]]:
+    """Of every dtype and context, for a subject with the request's attention.
+
+    Args:
+        request: what is asked for.
+        is_timed: the device is here; else what the plans say of time means nothing.
+    """
     plans = []
     for dtype in request.dtypes:
-        machine = measure_machine(request.memory_bytes, dtype, request.device)
+        machine = Machine(request.memory_bytes, flops=1.0, bytes_per_second=1.0)
+        if is_timed:
+            machine = measure_machine(request.memory_bytes, dtype, request.device)
         plans += [
             (dtype, plan_case(request, dtype, context, machine, request.attention))
             for context in request.contexts

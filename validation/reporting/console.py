@@ -148,8 +148,21 @@ class Console:
         console.print(f"Report: {out.absolute() / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def print_plans(plans: Sequence[tuple[str, CasePlan]], subjects: int, memory_bytes: int) -> None:
-    """The plan of every case, how long all take, and why some are not attempted."""
+def print_plans(
+    plans: Sequence[tuple[str, CasePlan]],
+    subjects: int,
+    memory_bytes: int,
+    *,
+    is_timed: bool = True,
+) -> None:
+    """The plan of every case, how long all take, and why some are not attempted.
+
+    Args:
+        plans: by dtype.
+        subjects: how many there are.
+        memory_bytes: what one process may take.
+        is_timed: whether the plans know the device's speed.
+    """
     names = ("dtype", "tokens")
     figures = ("at a time", "reference", "subject", "reference", "subject")
     columns = (*(Column(name, "text") for name in names), *map(Column, figures))
@@ -161,8 +174,8 @@ def print_plans(plans: Sequence[tuple[str, CasePlan]], subjects: int, memory_byt
                 "all" if plan.is_whole else tokens(plan.prefill),
                 memory(plan.reference_bytes),
                 memory(plan.subject_bytes),
-                seconds(plan.reference_seconds),
-                seconds(plan.subject_seconds),
+                seconds(plan.reference_seconds if is_timed else None),
+                seconds(plan.subject_seconds if is_timed else None),
                 "yes" if plan.refusal is None else "no",
             ),
             plan.refusal is not None,
@@ -176,6 +189,9 @@ def print_plans(plans: Sequence[tuple[str, CasePlan]], subjects: int, memory_byt
     for dtype, plan in plans:
         if plan.refusal:
             console.print(f"{dtype}: {plan.refusal}.", markup=False)
+    if not is_timed:
+        console.print("No CUDA device is here: memory is as --memory has it, and no time is known.")
+        return
     runs = [plan for _, plan in plans if plan.refusal is None]
     total = sum(plan.reference_seconds + subjects * plan.subject_seconds for plan in runs)
     console.print(f"About {total / 60:.0f} minutes for {subjects} subjects, without loading.")

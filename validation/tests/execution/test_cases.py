@@ -119,8 +119,13 @@ def test_cuda_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     refuse_missing_device("cpu")
     with pytest.raises(InputError, match=r"'cuda' is asked for and torch .* finds no CUDA"):
         refuse_missing_device("cuda")
+    for device, n_devices in (("cuda", 1), ("cuda:3", 1), ("cuda", 8)):
+        refuse_missing_device(device, n_devices, may_be_absent=True)
+    with pytest.raises(InputError, match="as many with 'cuda' are accepted"):
+        refuse_missing_device("cuda:1", 2, may_be_absent=True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     refuse_missing_device("cuda:1")
-    with pytest.raises(InputError, match="'cuda:2' is asked for and there are 2 CUDA devices"):
-        refuse_missing_device("cuda:2")
+    for may_be_absent in (False, True):
+        with pytest.raises(InputError, match="'cuda:2' is asked for and there are 2 CUDA devices"):
+            refuse_missing_device("cuda:2", may_be_absent=may_be_absent)
