@@ -4,6 +4,7 @@ The constants are measured (validation/tests/execution/test_plan.py measures the
 decides what is attempted, never what is true.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -49,6 +50,9 @@ _LOGIT_BYTES = {
 
 _SCORE_PASSES = {"reference": 9.0, "subject": 15.0}
 """Times that each score is written or read, in eager attention."""
+
+_FETCHED_BYTES_PER_SECOND = 1e10
+"""Of weights that a streamed layer is lent, from files or of a seed: nominal, not measured."""
 
 
 @dataclass(frozen=True)
@@ -213,11 +217,19 @@ def plan_case(
         # the host.
         both = resting_bytes("subject", shape, size) + parameter_bytes("reference", shape, size)
         needed["while the subject is loaded"] = both
+    reference_prefill = eager_prefill if is_shared else context
+    # Another kernel, plain RoPE and permuted channels; on CUDA two backends.
+    floors = 0 if request.has_lazy_floor else 5 if request.device != "cpu" else 3
+
+    def fetching(forwards: int) -> float:
+        fetched = size * shape.layers * shape.layer_parameters if request.streams_layers else 0
+        return forwards * fetched / _FETCHED_BYTES_PER_SECOND
+
     when, least = max(needed.items(), key=lambda each: each[1])
     return CasePlan(
         context=context,
         prefill=subject_prefill or context,
-        reference_prefill=eager_prefill if is_shared else context,
+        reference_prefill=reference_prefill,
         eager_prefill=eager_prefill,
         reference_bytes=reference_bytes,
         subject_bytes=subject_bytes,
@@ -230,8 +242,10 @@ def plan_case(
             None if request.has_lazy_floor and not is_shared else eager_prefill,
             machine,
             has_floors=not request.has_lazy_floor,
-        ),
-        subject_seconds=_seconds("subject", shape, size, context, subject_prefill, machine),
+        )
+        + fetching(math.ceil(context / reference_prefill) + floors),
+        subject_seconds=_seconds("subject", shape, size, context, subject_prefill, machine)
+        + fetching(math.ceil(context / (subject_prefill or context))),
         refusal=None
         if least <= limit
         else f"{context} tokens need {least / 2**30:.1f} GiB {when}, "

@@ -26,7 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--matrix", type=Path, default=MATRIX, help="File with the sizes.")
     group.addoption("--device", default="cuda", help="cuda, or cpu for a rehearsal.")
     group.addoption("--out", type=Path, default=Path("results/gpu-parity"), help="For results.")
-    group.addoption("--subjects", default="fork,stock", help="As `python -m validation run` has.")
+    group.addoption(
+        "--subjects",
+        help="As `python -m validation run` has; by default fork,stock, of streamed layers fork.",
+    )
     group.addoption("--memory", help="What one process may take, such as 70g.")
     group.addoption(
         "--lazy-floor",

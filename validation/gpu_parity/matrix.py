@@ -23,7 +23,9 @@ class Size(BaseModel):
         checkpoint: as `--checkpoint` takes it.
         dtypes: in this order.
         contexts: as `--contexts` takes them.
-        streams_layers: a layer has its weights on the device while it runs, and no longer.
+        streams_layers: a layer has its weights on the device while it runs, and no longer. Then the
+            fork is run alone, unless subjects are named, with a floor where a logit differs: every
+            further forward fetches all weights again, and stock's eager attention one a chunk.
         gpus: how many its models are spread over.
         runner: label of the machine that runs its job.
         timeout_minutes: of that job.
@@ -52,8 +54,16 @@ class Size(BaseModel):
             )
         return self
 
-    def asked(self, device: str, subjects: str, memory_bytes: int | None) -> Asked:
-        """The arguments of a run of this size: fused attention, all tokens at once."""
+    def asked(self, device: str, subjects: str | None, memory_bytes: int | None) -> Asked:
+        """The arguments of a run of this size: fused attention, all tokens at once.
+
+        Args:
+            device: `cuda` or `cpu`.
+            subjects: as `--subjects` takes them; the size's own if None.
+            memory_bytes: what one process may take; None for most of the device's.
+        """
+        if subjects is None:
+            subjects = "fork" if self.streams_layers else "fork,stock"
         return Asked(
             checkpoint=self.checkpoint,
             contexts=parse_contexts(self.contexts),
@@ -68,6 +78,7 @@ class Size(BaseModel):
             memory_bytes=memory_bytes,
             seed=0,
             threads=None,
+            has_lazy_floor=self.streams_layers,
         )
 
 

@@ -109,7 +109,7 @@ def open_session(
     sizes: list[Size],
     out: Path,
     device: str,
-    subjects: str,
+    subjects: str | None,
     memory_bytes: int | None,
     *,
     has_lazy_floor: bool,
@@ -122,9 +122,9 @@ def open_session(
         sizes: of the matrix.
         out: folder of results.
         device: `cuda` or `cpu`.
-        subjects: as `--subjects` takes them.
+        subjects: as `--subjects` takes them; the sizes' own if None.
         memory_bytes: what one process may take; by default most of the device's.
-        has_lazy_floor: measure the floor only where a subject differs.
+        has_lazy_floor: measure the floor only where a subject differs, of every size.
         only_fitting: leave out what does not fit; else it fails when it is run.
         with_stages: also find where a tree first differs.
 
@@ -139,7 +139,8 @@ def open_session(
                 session.left_out[size.name] = f"it needs {size.gpus} GPUs and there are {n_gpus}"
                 continue
             asked = size.asked(device, subjects, memory_bytes)
-            request = resolve(replace(asked, has_lazy_floor=has_lazy_floor), console.step)
+            is_lazy = has_lazy_floor or asked.has_lazy_floor
+            request = resolve(replace(asked, has_lazy_floor=is_lazy), console.step)
             refusals = [plan.refusal for _, plan in plan_request(request) if plan.refusal]
             if refusals and only_fitting:
                 session.left_out[size.name] = refusals[0]

@@ -7,8 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from validation.execution.cases import Request
 from validation.execution.jobs import AttentionName, DtypeName
 from validation.execution.plan import Machine, host_memory, peak_bytes, plan_case
+from validation.execution.shards import nominal_seconds
 from validation.models.random_weights import configuration
 from validation.models.shapes import Shape
 from validation.reporting.readme import EVIDENCE
@@ -112,6 +114,41 @@ def test_streamed_layers_fit_one_gpu_at_every_size(shape: str, fits: bool) -> No
     assert (kept.refusal is None) == fits
     assert streamed.refusal is None
     assert streamed.prefill == 65536
+
+
+@pytest.mark.parametrize(("device", "floors"), [("cpu", 3), ("cuda", 5)])
+def test_streamed_weights_are_fetched_for_every_forward(device: str, floors: int) -> None:
+    """Eager attention in chunks fetches them for each; a shard's cost has it, too."""
+    kept = replace(
+        REQUEST,
+        checkpoint=replace(REQUEST.checkpoint, shape=LLAMA_8B),
+        contexts=(65536,),
+        attention="sdpa",
+        device=device,
+    )
+    streamed, lazy = (
+        replace(kept, streams_layers=True, has_lazy_floor=is_lazy) for is_lazy in (False, True)
+    )
+    fetch = 2 * LLAMA_8B.layers * LLAMA_8B.layer_parameters / 1e10
+
+    def added(request: Request, attention: AttentionName) -> list[float]:
+        """Forwards of the subject and of the reference that fetch."""
+        more, less = (
+            plan_case(each, "bfloat16", 65536, machine(400), attention)
+            for each in (request, replace(request, streams_layers=False))
+        )
+        assert more.prefill == less.prefill
+        return [
+            (more.subject_seconds - less.subject_seconds) / fetch,
+            (more.reference_seconds - less.reference_seconds) / fetch,
+        ]
+
+    assert added(streamed, "sdpa") == pytest.approx([1, 1 + floors])
+    assert added(lazy, "sdpa") == pytest.approx([1, 1])
+    prefill = plan_case(streamed, "bfloat16", 65536, machine(400), "eager").prefill
+    assert added(streamed, "eager") == pytest.approx([65536 / prefill, 1 + floors])
+    more = nominal_seconds(streamed, "bfloat16", 65536) - nominal_seconds(kept, "bfloat16", 65536)
+    assert more >= (2 + floors) * fetch
 
 
 def test_both_models_are_there_while_one_is_converted() -> None:

@@ -10,6 +10,7 @@ import pytest
 from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
 from validation.gpu_parity.matrix import choose, read_matrix
+from validation.gpu_parity.session import open_session
 from validation.models.random_weights import parse_random
 
 SIZE = """
@@ -57,6 +58,35 @@ def test_sizes_are_chosen_by_name(tmp_path: Path) -> None:
     assert [size.name for size in choose(matrix, "3b,1b")] == ["1b", "3b"]
     with pytest.raises(InputError, match=r"^--sizes: '2b' is not accepted; 1b, 3b are\.$"):
         choose(matrix, "1b,2b")
+
+
+@pytest.mark.parametrize(
+    ("streams_layers", "named", "subjects"),
+    [
+        (False, None, ["fork", "stock"]),
+        (True, None, ["fork"]),
+        (True, "stock,fork", ["stock", "fork"]),
+    ],
+)
+def test_streamed_layers_are_fetched_for_the_fork_alone(
+    streams_layers: bool, named: str | None, subjects: list[str], tmp_path: Path
+) -> None:
+    """With a floor where one is needed; whoever names subjects gets them."""
+    file = tmp_path / "matrix.toml"
+    file.write_text(SIZE + f"streams_layers = {str(streams_layers).lower()}\n")
+    session = open_session(
+        list(read_matrix(file).values()),
+        tmp_path,
+        "cpu",
+        named,
+        None,
+        has_lazy_floor=False,
+        only_fitting=False,
+        with_stages=False,
+    )
+    (request,) = session.requests.values()
+    assert [tree.name for tree in request.trees] == subjects
+    assert request.streams_layers == request.has_lazy_floor == streams_layers
 
 
 @pytest.mark.parametrize(
