@@ -6,14 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "einops", "jaxtyping")
 
-_VARIABLES = ("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_TF32", "OMP_", "ONEDNN_")
+_VARIABLES = (
+    *("ATEN_", "CUBLAS_", "DNNL_", "KMP_", "MKL_", "NVIDIA_TF32", "OMP_", "ONEDNN_"),
+    "TRANSFORMERS_SDPA_FORCE_GQA",
+)
 """Beginnings of environment variables that make the libraries sum in another order."""
+
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 _GROUPS = "use_gqa_in_sdpa"
 """Of transformers' `sdpa_attention`: whether torch is given fewer heads of keys than of queries."""
@@ -92,7 +98,6 @@ def installed_packages() -> dict[str, str]:
 def describe_arithmetic(device: str) -> dict[str, str]:
     """Hardware and settings, after `fix_arithmetic`."""
     on_cuda = device.startswith("cuda")
-    of_cuda = {"float32_sdpa_keys": "repeated"} if on_cuda else {}
     return {
         "device_name": torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -101,9 +106,30 @@ def describe_arithmetic(device: str) -> dict[str, str]:
         "allow_tf32": str(torch.backends.cuda.matmul.allow_tf32),
         "cuda": str(torch.version.cuda),
         "mkldnn": str(torch._C._has_mkldnn),
-        **of_cuda,
+        **(_describe_cuda() if on_cuda else {}),
         **{name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)},
     }
+
+
+def _describe_cuda() -> dict[str, str]:
+    backends: Any = torch.backends  # its functions have no types
+    names = ("flash", "mem_efficient", "cudnn", "math")
+    enabled = (name for name in names if getattr(backends.cuda, f"{name}_sdp_enabled")())
+    return {
+        "driver": _first_line(_DRIVER) or "unknown",
+        "cudnn": str(backends.cudnn.version()),
+        "cudnn_allow_tf32": str(backends.cudnn.allow_tf32),
+        "sdpa_backends": ", ".join(enabled),
+        "float32_sdpa_keys": "repeated",
+    }
+
+
+def _first_line(file: Path) -> str:
+    """Empty if there is no such file."""
+    try:
+        return file.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except OSError:
+        return ""
 
 
 def _cpu_name() -> str:
