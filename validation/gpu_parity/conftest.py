@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from transformer_lens_fork.errors import InputError
+from transformer_lens_fork.errors import InputError, VerificationError
 from validation.execution.asked import parse_memory
 from validation.execution.shards import parse_shard
 from validation.gpu_parity.matrix import MATRIX, Size, choose, read_matrix
@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Finds the cases; what is missing ends the run before it begins.
 
     Raises:
-        UsageError: CUDA is asked for and absent, or an option is not accepted.
+        UsageError: CUDA is asked for and absent, an option is not accepted, or a subject cannot be
+            made.
     """
     if config.option.help:
         return
@@ -61,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         session = _open(config)
         config.stash[_UNITS] = session.units(parse_shard(config.getoption("--shard")))
-    except InputError as error:
+    except (InputError, VerificationError) as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[_SESSION] = session
 

@@ -16,18 +16,25 @@ from validation.tests.gpu_parity.test_matrix import SIZE
 
 MATRIX = SIZE + SIZE.replace("1b", "8b").replace("llama-3.2", "llama-3.1")
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if "PYTEST" not in name} | {
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if "PYTEST" not in name and name != "PYTHONPATH"
+} | {
     "HF_HUB_OFFLINE": "1",
     "COLUMNS": "200",
     "OMP_NUM_THREADS": "1",
 }
+"""Without what tox adds: that the repository's folder is the working directory is enough."""
 
 
-def suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`pytest validation/gpu_parity` on a CPU, with results in `folder`."""
+def suite(
+    folder: Path, *arguments: str, subjects: str = "fork", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m pytest validation/gpu_parity` on a CPU, with results in `folder`."""
     matrix = folder.with_suffix(".toml")
     matrix.write_text(MATRIX)
-    options = ("--matrix", str(matrix), "--out", str(folder), "--subjects", "fork", *arguments)
+    options = ("--matrix", str(matrix), "--out", str(folder), "--subjects", subjects, *arguments)
     return subprocess.run(
         [
             sys.executable,
@@ -42,7 +49,7 @@ def suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         cwd=REPOSITORY,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | variables,
     )
 
 
@@ -116,6 +123,16 @@ def test_bad_input_is_refused(arguments: tuple[str, ...], says: str, tmp_path: P
     process = suite(tmp_path / "out", *arguments)
     assert process.returncode == pytest.ExitCode.USAGE_ERROR
     assert says in process.stderr
+
+
+def test_what_cannot_be_fetched_is_said(tmp_path: Path) -> None:
+    """In one sentence, where there is no network and the cache has no release."""
+    arguments = ("--device", "cpu", "--sizes", "1b")
+    alone = {"PIP_NO_INDEX": "1", "LLAMA31_PARITY_CACHE": str(tmp_path / "cache")}
+    process = suite(tmp_path / "out", *arguments, subjects="stock", **alone)
+    assert process.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "\nERROR: pip cannot download transformer-lens 3.9.0: " in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_help_needs_nothing(tmp_path: Path) -> None:
