@@ -46,7 +46,7 @@ def measure_graft(
     measure(PLAIN)
     attentions = [block.attn for block in subject.model.blocks]
     cos, sin = (reference.rows(ROPE, name) for name in ("cos", "sin"))
-    with _grafted(attentions, cos.to(tokens.device), sin.to(tokens.device)) as is_held:
+    with grafted(attentions, cos, sin) as is_held:
         measure(GRAFTED)
         rotated = {}
         for name in ("q", "k"):
@@ -58,21 +58,33 @@ def measure_graft(
 
 
 @contextmanager
-def _grafted(attentions: list[Any], cos: Tensor, sin: Tensor) -> Iterator[Callable[[int], bool]]:
-    """Tables of full length, so that no tree sees a reason to make its own.
+def grafted(attentions: list[Any], cos: Tensor, sin: Tensor) -> Iterator[Callable[[int], bool]]:
+    """Tables of full length, so that no tree sees a reason to make its own, where each layer's are.
+
+    Args:
+        attentions: of all layers, which may be spread over several devices.
+        cos: the table for all of them.
+        sin: the same.
 
     Yields:
         Tells whether a layer still has these tables.
     """
     own = [(attention.rotary_cos, attention.rotary_sin) for attention in attentions]
-    for attention in attentions:
-        attention.rotary_cos, attention.rotary_sin = cos, sin
+    copies = {
+        device: (cos.to(device), sin.to(device)) for device in {table.device for table, _ in own}
+    }
+    given = [copies[table.device] for table, _ in own]
+
+    def put(tables: list[tuple[Tensor, Tensor]]) -> None:
+        for attention, (its_cos, its_sin) in zip(attentions, tables, strict=True):
+            attention.rotary_cos, attention.rotary_sin = its_cos, its_sin
 
     def is_held(layer: int) -> bool:
-        return attentions[layer].rotary_cos is cos and attentions[layer].rotary_sin is sin
+        its_cos, its_sin = given[layer]
+        return attentions[layer].rotary_cos is its_cos and attentions[layer].rotary_sin is its_sin
 
+    put(given)
     try:
         yield is_held
     finally:
-        for attention, (own_cos, own_sin) in zip(attentions, own, strict=True):
-            attention.rotary_cos, attention.rotary_sin = own_cos, own_sin
+        put(own)

@@ -203,9 +203,14 @@ def padding(length: int) -> tuple[int, int]:
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers in the same type, -0.0 apart from 0.0."""
+    """Whether two tensors hold the same numbers in the same type, -0.0 apart from 0.0.
+
+    They may be on two devices, between which torch.equal does not compare.
+    """
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
+    if one.device != other.device:
+        one, other = one.cpu(), other.cpu()
     kinds = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     kind = kinds[one.element_size()]
     return torch.equal(one.contiguous().view(kind), other.contiguous().view(kind))

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,6 +85,35 @@ def test_a_padded_batch(length: int) -> None:
         assert torch.equal(batch.tokens[row, pads:], tokens[0, : slots - pads])
         assert batch.mask[row].tolist() == [0] * pads + [1] * (slots - pads)
         assert batch.position_ids[row, pads:].tolist() == list(range(slots - pads))
+
+
+class _OnAnother(torch.Tensor):
+    """Stands for a tensor of a second GPU: torch.equal refuses it beside one of the first."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Another than where the numbers are."""
+        return torch.device("cuda:1")
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """As torch does it, but for what depends on the device."""
+        if func is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        if func is torch.equal and {type(each) for each in args} != {cls}:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        # torch has no types for it.
+        ours = super().__torch_function__
+        return ours(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+def test_same_bits_of_two_devices() -> None:
+    """As of layers that are spread over GPUs."""
+    numbers = torch.arange(4.0)
+    elsewhere = numbers.as_subclass(_OnAnother)
+    assert same_bits(elsewhere, numbers)
+    assert same_bits(numbers, elsewhere)
+    assert not same_bits(elsewhere, -numbers)
 
 
 def test_same_bits() -> None:
