@@ -55,7 +55,7 @@ def _load(job: ReferenceJob | SubjectJob) -> tuple[Worked, tuple[str, ...]]:
 def _work(model: Worked, job: Job, piece: Piece) -> Timed:
     tokens = load_tokens(job, piece.context)
     gc.collect()  # neither time nor memory of this piece
-    with Meter(job.device) as meter:
+    with Meter(*job.devices) as meter:
         chosen = do_piece(model, tokens, piece)
     return Timed(
         seconds=meter.seconds,

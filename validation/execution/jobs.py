@@ -65,6 +65,13 @@ class Job(Message):
     scratch: Path
     probe_tokens: int | None = None
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All that the model is on."""
+        if self.n_devices == 1:
+            return (self.device,)
+        return tuple(f"cuda:{number}" for number in range(self.n_devices))
+
 
 class ReferenceJob(Job):
     """Run `transformers`, and measure its floor.
@@ -113,7 +120,8 @@ class Measured(Message):
     Attributes:
         parts: seconds by what was done: `load` (once, for all contexts of this worker), `forward`,
             `floor` (the reference's other forwards), `compare`, and `files`.
-        peak_memory_bytes: of the process (CPU) or of the allocator (CUDA), comparison included.
+        peak_memory_bytes: of the process (CPU) or of the allocator on the fullest GPU (CUDA),
+            comparison included.
         notes: sentences for the report: how the model was loaded, what was left out.
     """
 

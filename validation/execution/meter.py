@@ -1,7 +1,7 @@
 """Seconds and peak memory of blocks of code, on CPU or CUDA."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -23,21 +23,23 @@ class Meter:
 
     Attributes:
         seconds: of the block, once it has ended.
-        resting_memory_bytes: of the process (CPU) or of the allocator (CUDA) when it began.
+        resting_memory_bytes: of the process (CPU) or of the allocator (CUDA) when it began, where
+            it was most.
     """
 
     seconds: float
     resting_memory_bytes: int
 
-    def __init__(self, device: str) -> None:
-        """For work on `device`."""
-        self._device = device if device.startswith("cuda") else None
+    def __init__(self, *devices: str) -> None:
+        """For work on these devices: the CPU, or all GPUs that a model is spread over."""
+        self._gpus = _gpus(devices)
 
     def __enter__(self) -> "Meter":
-        if self._device:
-            torch.cuda.synchronize(self._device)
-            torch.cuda.reset_peak_memory_stats(self._device)
-            self.resting_memory_bytes = torch.cuda.memory_allocated(self._device)
+        if self._gpus:
+            _synchronize(self._gpus)
+            for gpu in self._gpus:
+                torch.cuda.reset_peak_memory_stats(gpu)
+            self.resting_memory_bytes = max(map(torch.cuda.memory_allocated, self._gpus))
         else:
             # What an earlier block used and freed is not this one's.
             return_freed_memory()
@@ -47,15 +49,14 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._device:
-            torch.cuda.synchronize(self._device)
+        _synchronize(self._gpus)
         self.seconds = time.perf_counter() - self._start
 
     @property
     def peak_memory_bytes(self) -> int:
-        """The most at once, of the process (CPU) or of the allocator (CUDA)."""
-        if self._device:
-            return torch.cuda.max_memory_allocated(self._device)
+        """The most at once, of the process (CPU) or of the allocator on the fullest GPU (CUDA)."""
+        if self._gpus:
+            return max(map(torch.cuda.max_memory_allocated, self._gpus))
         return peak_memory()
 
 
@@ -66,9 +67,9 @@ class Stopwatch:
         seconds: by the name of the work.
     """
 
-    def __init__(self, device: str) -> None:
-        """For work on `device`."""
-        self._device = device if device.startswith("cuda") else None
+    def __init__(self, *devices: str) -> None:
+        """For work on these devices, as of a `Meter`."""
+        self._gpus = _gpus(devices)
         self.seconds: dict[str, float] = {}
         self._within = 0.0
 
@@ -94,6 +95,15 @@ class Stopwatch:
         return call
 
     def _now(self) -> float:
-        if self._device:
-            torch.cuda.synchronize(self._device)
+        _synchronize(self._gpus)
         return time.perf_counter()
+
+
+def _gpus(devices: Iterable[str]) -> tuple[str, ...]:
+    return tuple(device for device in devices if device.startswith("cuda"))
+
+
+def _synchronize(gpus: Iterable[str]) -> None:
+    """Each by itself: torch waits for one device at a time (torch.cuda.synchronize)."""
+    for gpu in gpus:
+        torch.cuda.synchronize(gpu)

@@ -63,7 +63,7 @@ def probe_reference(model: Any, tokens: Int[Tensor, "1 pos"], job: ReferenceJob)
         _probe_layer_floor(model, tokens, files)
     n_tokens = tokens.shape[1]
     forward = Forward(context=n_tokens, prefill=n_tokens, eager_prefill=n_tokens)
-    watch = Stopwatch(job.device)
+    watch = Stopwatch(*job.devices)
     floors = measure_floors(model, final, tokens, forward, job, lambda *_: None, watch)
     floors.save(files.metrics_path(FLOOR))
 

@@ -71,7 +71,7 @@ def telling_exhaustion(reporter: Reporter) -> Iterator[None]:
 def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
     from validation.models.reference import final_hidden
 
-    loading = Stopwatch(job.device)
+    loading = Stopwatch(*job.devices)
     with loading.timing("load"):
         model = load_model(job)
         weight = model.lm_head.weight.detach()
@@ -83,8 +83,8 @@ def _run_reference(job: ReferenceJob, reporter: Reporter) -> None:
     for forward in job.forwards:
         tokens = load_tokens(job, forward.context)
         on_layer = _layers_to(reporter, f"{forward.context} {job.attention}")
-        watch = Stopwatch(job.device)
-        with Meter(job.device) as meter:
+        watch = Stopwatch(*job.devices)
+        with Meter(*job.devices) as meter:
             hidden = final_hidden(model, tokens, job.attention, on_layer, forward.prefill)
         with watch.timing("files"):
             # Under another name until whole: a later worker must not read half of it.
@@ -119,7 +119,7 @@ def load_model(job: ReferenceJob) -> Any:
 def _run_subject(job: SubjectJob, reporter: Reporter) -> None:
     from validation.models.subject import SubjectRefused, load_subject
 
-    loading = Stopwatch(job.device)
+    loading = Stopwatch(*job.devices)
     try:
         with loading.timing("load"):
             subject = load_subject(job)
@@ -167,8 +167,8 @@ def compare_forwards(
     for forward in forwards:
         context = forward.context
         on_layer = _layers_to(reporter, str(context))
-        watch = Stopwatch(job.device)
-        with Meter(job.device) as meter:
+        watch = Stopwatch(*job.devices)
+        with Meter(*job.devices) as meter:
             hidden = subject.final_hidden(load_tokens(job, context), on_layer, forward.prefill)
         return_freed_memory()
         with watch.timing("files"):
