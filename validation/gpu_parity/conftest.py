@@ -9,12 +9,13 @@ import pytest
 from transformer_lens_fork.errors import InputError, VerificationError
 from validation.execution.asked import parse_memory
 from validation.execution.shards import parse_shard
-from validation.gpu_parity.matrix import MATRIX, Size, choose, read_matrix
-from validation.gpu_parity.session import Session, Unit, open_session, visible_gpus
+from validation.gpu_parity.matrix import MATRIX, choose, read_matrix
+from validation.gpu_parity.session import Session, Unit, least_memory, open_session, visible_gpus
 
 _SESSION = pytest.StashKey[Session]()
 _UNITS = pytest.StashKey[list[Unit]]()
 _GPUS = "cuda_visible_devices"
+_SIZES = "sizes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if config.option.help:
         return
-    if own := getattr(config, "workerinput", {}).get(_GPUS):
+    if own := _given(config, _GPUS):
         # Before torch looks.
         os.environ["CUDA_VISIBLE_DEVICES"] = own
     n_workers = None if _is_worker(config) else getattr(config.option, "numprocesses", None)
@@ -59,16 +60,25 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--dist: {config.option.dist!r} with -n would make the weights of a size in several "
             "workers, which write to one folder; 'loadgroup' is accepted."
         )
-    try:
-        session = _open(config)
-        config.stash[_UNITS] = session.units(parse_shard(config.getoption("--shard")))
-    except (InputError, VerificationError) as error:
-        raise pytest.UsageError(str(error)) from None
-    config.stash[_SESSION] = session
+    _opened(config)
+
+
+def _opened(config: pytest.Config) -> Session:
+    """The process' session; xdist asks for the number of workers before anything is configured."""
+    if _SESSION not in config.stash:
+        try:
+            session = _open(config)
+            config.stash[_UNITS] = session.units(parse_shard(config.getoption("--shard")))
+        except (InputError, VerificationError) as error:
+            raise pytest.UsageError(str(error)) from None
+        config.stash[_SESSION] = session
+    return config.stash[_SESSION]
 
 
 def _open(config: pytest.Config) -> Session:
-    names, device = config.getoption("--sizes"), config.getoption("--device")
+    # Which sizes fit is decided once: workers with unlike GPUs would collect unlike tests.
+    names = _given(config, _SIZES) or config.getoption("--sizes")
+    device = config.getoption("--device")
     if device not in ("cpu", "cuda"):
         raise InputError(f"--device: {device!r} is not accepted; cuda, or cpu, is.")
     if device == "cpu" and names is None:
@@ -79,22 +89,20 @@ def _open(config: pytest.Config) -> Session:
             "--sizes all cut one list."
         )
     memory = config.getoption("--memory")
+    memory_bytes = None if memory is None else parse_memory(memory)
+    if memory_bytes is None and names is None:
+        memory_bytes = least_memory()
+    matrix = read_matrix(config.getoption("--matrix"))
     return open_session(
-        _sizes(config),
+        list(matrix.values()) if names is None else choose(matrix, names),
         config.getoption("--out").resolve(),
         device,
         config.getoption("--subjects"),
-        None if memory is None else parse_memory(memory),
+        memory_bytes,
         has_lazy_floor=config.getoption("--lazy-floor"),
         only_fitting=names is None,
         with_stages=not config.getoption("--no-stages"),
     )
-
-
-def _sizes(config: pytest.Config) -> list[Size]:
-    matrix = read_matrix(config.getoption("--matrix"))
-    names = config.getoption("--sizes")
-    return list(matrix.values()) if names is None else choose(matrix, names)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -155,26 +163,26 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def _given(config: pytest.Config, what: str) -> str | None:
+    """What the controller told this process, if it is a worker."""
+    given: str | None = getattr(config, "workerinput", {}).get(what)
+    return given
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """As many as there are GPUs for; one on a CPU, which is shared anyhow."""
-    if config.getoption("--device") != "cuda":
+    if config.option.help or config.getoption("--device") != "cuda":
         return 1
-    return max(1, len(visible_gpus()) // _gpus_each(config))
+    return max(1, len(visible_gpus()) // _opened(config).gpus_each)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Gives each worker GPUs of its own."""
+    """Gives each worker the sizes that are run, and GPUs of its own."""
+    session = _opened(node.config)
+    node.workerinput[_SIZES] = ",".join(size.name for size in session.sizes)
     if node.config.getoption("--device") == "cuda":
-        gpus, each = visible_gpus(), _gpus_each(node.config)
+        gpus, each = visible_gpus(), session.gpus_each
         first = int(node.gateway.id[2:]) * each
         node.workerinput[_GPUS] = ",".join(gpus[(first + i) % len(gpus)] for i in range(each))
-
-
-def _gpus_each(config: pytest.Config) -> int:
-    """What the largest of the sizes needs."""
-    try:
-        return max(size.gpus for size in _sizes(config))
-    except InputError:  # said where the sizes are opened
-        return 1

@@ -11,7 +11,7 @@ from transformer_lens_fork.errors import InputError
 from validation.execution.asked import resolve
 from validation.execution.cases import Request
 from validation.execution.jobs import DtypeName
-from validation.execution.plan import plan_request
+from validation.execution.plan import default_memory, plan_request
 from validation.execution.run import run_cases
 from validation.execution.shards import Place, Shard, nominal_seconds, places
 from validation.execution.staging import run_stages
@@ -60,6 +60,11 @@ class Session:
     has_stages: bool
     left_out: dict[str, str] = field(default_factory=dict)
     _results: dict[tuple[str, DtypeName], list[Result]] = field(default_factory=dict)
+
+    @property
+    def gpus_each(self) -> int:
+        """What the largest of the sizes needs."""
+        return max(size.gpus for size in self.sizes)
 
     def units(self, shard: Shard) -> list[Unit]:
         """The shard's part of everything, size by size."""
@@ -141,8 +146,8 @@ def open_session(
             asked = size.asked(device, subjects, memory_bytes)
             is_lazy = has_lazy_floor or asked.has_lazy_floor
             request = resolve(replace(asked, has_lazy_floor=is_lazy), console.step)
-            refusals = [plan.refusal for _, plan in plan_request(request) if plan.refusal]
-            if refusals and only_fitting:
+            plans = plan_request(request) if only_fitting else []
+            if refusals := [plan.refusal for _, plan in plans if plan.refusal]:
                 session.left_out[size.name] = refusals[0]
                 continue
             session.requests[size.name] = request
@@ -150,6 +155,12 @@ def open_session(
     if not session.sizes:
         raise InputError(f"--sizes: none fits {device}: {next(iter(session.left_out.values()))}.")
     return session
+
+
+def least_memory() -> int | None:
+    """Bytes that one process may take of each GPU that it sees; None without any."""
+    numbers = range(len(visible_gpus()))
+    return min((default_memory(f"cuda:{number}") for number in numbers), default=None)
 
 
 def visible_gpus() -> list[str]:

@@ -100,9 +100,10 @@ def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_without_cuda_it_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [(), ("-n", "auto", "--dist", "loadgroup")])
+def test_without_cuda_it_fails(workers: tuple[str, ...], tmp_path: Path) -> None:
     """It neither passes nor skips."""
-    process = suite(tmp_path / "out", "--sizes", "1b")
+    process = suite(tmp_path / "out", "--sizes", "1b", *workers)
     assert process.returncode == pytest.ExitCode.USAGE_ERROR
     assert "--device: 'cuda' is asked for and torch" in process.stderr
 
@@ -137,7 +138,7 @@ def test_what_cannot_be_fetched_is_said(tmp_path: Path) -> None:
 
 def test_help_needs_nothing(tmp_path: Path) -> None:
     """Neither a GPU nor a choice of sizes."""
-    process = suite(tmp_path / "out", "--help")
+    process = suite(tmp_path / "out", "--help", "-n", "auto")
     assert process.returncode == 0, process.stderr
     assert "Names in the matrix, comma-separated" in process.stdout
 
