@@ -1,5 +1,6 @@
 """The suite as a SLURM array, a shard a task: `python -m validation.gpu_parity.cluster`."""
 
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -15,15 +16,18 @@ _HELP = """
 Submits the sizes of the matrix as an array of tasks, each of which runs its shard of all cases with
 pytest validation/gpu_parity, and waits for them; then the results are merged into OUT.
 
-\\b
+\b
 OUT/shard-I/     what each task measured; a task that is submitted again goes on where it was
 OUT/submitit/    what the tasks printed
 OUT/report.html  all of it, as `python -m validation report` puts it together
 
-\\b
+\b
 Example:
   python -m validation.gpu_parity.cluster --shards 8 --partition gpu --out results/cluster -- \\
       --sizes 1b,3b,8b
+
+--cluster local rehearses this here, on the CPU: with --gpus 0, and after -- with --device cpu and a
+--matrix of small sizes.
 
 Exit status: 0 every task passed, 1 one did not, 2 the input is not accepted.
 """
@@ -34,9 +38,11 @@ _CLUSTERS = ("slurm", "local")
 def main(
     out: Annotated[Path, typer.Option(help="Folder that all tasks see, for results.")],
     shards: Annotated[int, typer.Option(help="Tasks of the array.", min=1)] = 4,
-    cluster: Annotated[str, typer.Option(help="slurm, or local: processes here.")] = "slurm",
+    cluster: Annotated[
+        str, typer.Option(help="slurm; or local, a rehearsal here, on the CPU.")
+    ] = "slurm",
     partition: Annotated[str | None, typer.Option(help="Of SLURM; else its default.")] = None,
-    gpus: Annotated[int, typer.Option(help="Of a task.", min=0)] = 1,
+    gpus: Annotated[int, typer.Option(help="Of a task, which uses them all.", min=0)] = 1,
     minutes: Annotated[int, typer.Option(help="That a task may take.", min=1)] = 240,
     at_once: Annotated[int, typer.Option(help="Tasks that run at the same time.", min=1)] = 8,
     arguments: Annotated[
@@ -66,7 +72,13 @@ def _run(
     if cluster == "local" and gpus:
         raise InputError(
             f"--gpus: {gpus} with --cluster local, whose tasks would all take the same; 0 is "
-            "accepted (`pytest validation/gpu_parity -n auto --dist loadgroup` has a worker a GPU)."
+            "accepted (`python -m pytest validation/gpu_parity -n auto --dist loadgroup` has a "
+            "worker a GPU)."
+        )
+    if cluster == "slurm" and shutil.which("srun") is None:
+        raise InputError(
+            "--cluster: 'slurm' is asked for and there is no srun on the PATH; 'local' with "
+            "--gpus 0 is accepted here."
         )
     try:
         import submitit
@@ -82,7 +94,7 @@ def _run(
         **({"slurm_partition": partition} if partition else {}),
     )
     numbers = range(1, shards + 1)
-    work = partial(run_shard, count=shards, out=out, arguments=arguments)
+    work = partial(run_shard, count=shards, out=out, gpus=gpus, arguments=arguments)
     jobs = executor.map_array(work, numbers)
     statuses = {}
     for number, job in zip(numbers, jobs, strict=True):
@@ -112,11 +124,13 @@ def _status(job: Any) -> int | str:
     return status
 
 
-def run_shard(number: int, *, count: int, out: Path, arguments: list[str]) -> int:
-    """Runs one shard, and returns pytest's exit status; 0 for a shard without cases."""
+def run_shard(number: int, *, count: int, out: Path, gpus: int, arguments: list[str]) -> int:
+    """Runs one shard on all its GPUs; returns pytest's exit status, 0 for a shard without cases."""
     command = [sys.executable, "-m", "pytest", "validation/gpu_parity", "-p", "no:cacheprovider"]
     own = ["--shard", f"{number}/{count}", "--out", str(out / f"shard-{number}")]
-    return subprocess.run([*command, *own, *arguments], check=False, cwd=REPOSITORY).returncode
+    workers = ["-n", "auto", "--dist", "loadgroup"] if gpus > 1 else []
+    command += [*own, *workers, *arguments]
+    return subprocess.run(command, check=False, cwd=REPOSITORY).returncode
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from transformer_lens_fork.bases import REPOSITORY
+from validation.gpu_parity.cluster import run_shard
 from validation.reporting.results import RESULTS, Result
 from validation.tests.execution.kills import comparable
 from validation.tests.gpu_parity.test_matrix import SIZE
@@ -53,6 +54,18 @@ def suite(
     )
 
 
+def cluster(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python -m validation.gpu_parity.cluster`."""
+    return subprocess.run(
+        [sys.executable, "-m", "validation.gpu_parity.cluster", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=ENVIRONMENT | variables,
+    )
+
+
 def measured(folder: Path) -> dict[str, dict[str, object]]:
     """The results in a folder by case, without what no two runs have in common."""
     lines = (folder / RESULTS).read_text(encoding="utf-8").splitlines()
@@ -78,16 +91,8 @@ def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
     assert properties["fork: verdict"] == "IDENTICAL"
 
     matrix = ("--matrix", str(tmp_path / "workers.toml"), "--subjects", "fork")
-    command = [sys.executable, "-m", "validation.gpu_parity.cluster", "--cluster", "local"]
     own = ("--shards", "2", "--gpus", "0", "--out", str(tmp_path / "all"))
-    shards = subprocess.run(
-        [*command, *own, "--", *cpu, *matrix],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=ENVIRONMENT,
-    )
+    shards = cluster("--cluster", "local", *own, "--", *cpu, *matrix)
     assert shards.returncode == 0, shards.stdout + shards.stderr
     assert "4 of 4 judged cases are IDENTICAL or better" in shards.stdout
     for number in (1, 2):
@@ -145,14 +150,36 @@ def test_help_needs_nothing(tmp_path: Path) -> None:
 
 def test_a_cluster_on_one_machine_has_no_gpus(tmp_path: Path) -> None:
     """All its tasks would take the first."""
-    command = [sys.executable, "-m", "validation.gpu_parity.cluster", "--cluster", "local"]
-    process = subprocess.run(
-        [*command, "--gpus", "1", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-        env=ENVIRONMENT,
-    )
+    process = cluster("--cluster", "local", "--gpus", "1", "--out", str(tmp_path))
     assert process.returncode == 2
     assert "--gpus: 1 with --cluster local" in process.stderr
+
+
+def test_without_slurm_it_is_said(tmp_path: Path) -> None:
+    """In one sentence, before anything is written."""
+    process = cluster("--out", str(tmp_path / "out"), PATH=str(tmp_path))
+    assert process.returncode == 2
+    assert process.stderr == (
+        "error: --cluster: 'slurm' is asked for and there is no srun on the PATH; 'local' with "
+        "--gpus 0 is accepted here.\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [(0, []), (1, []), (4, ["-n", "auto"])])
+def test_a_task_uses_all_its_gpus(
+    gpus: int, workers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a worker a GPU, or as many GPUs a worker as a size needs."""
+    commands: list[list[str]] = []
+
+    def note(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr("validation.gpu_parity.cluster.subprocess.run", note)
+    assert run_shard(2, count=3, out=tmp_path, gpus=gpus, arguments=["--sizes", "1b"]) == 3
+    (command,) = commands
+    assert command[-2:] == ["--sizes", "1b"]
+    assert [word for word in command if word in ("-n", "auto")] == workers
+    assert ("loadgroup" in command) == bool(workers)
