@@ -72,8 +72,8 @@ def _run(
     if cluster == "local" and gpus:
         raise InputError(
             f"--gpus: {gpus} with --cluster local, whose tasks would all take the same; 0 is "
-            "accepted (`python -m pytest validation/gpu_parity -n auto --dist loadgroup` has a "
-            "worker a GPU)."
+            "accepted (`python -m pytest -W default validation/gpu_parity -n auto --dist "
+            "loadgroup` has a worker a GPU)."
         )
     if cluster == "slurm" and shutil.which("srun") is None:
         raise InputError(
@@ -126,10 +126,10 @@ def _status(job: Any) -> int | str:
 
 def run_shard(number: int, *, count: int, out: Path, gpus: int, arguments: list[str]) -> int:
     """Runs one shard on all its GPUs; returns pytest's exit status, 0 for a shard without cases."""
-    command = [sys.executable, "-m", "pytest", "validation/gpu_parity", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-W", "default", "validation/gpu_parity"]
     own = ["--shard", f"{number}/{count}", "--out", str(out / f"shard-{number}")]
     workers = ["-n", "auto", "--dist", "loadgroup"] if gpus > 1 else []
-    command += [*own, *workers, *arguments]
+    command += ["-p", "no:cacheprovider", *own, *workers, *arguments]
     return subprocess.run(command, check=False, cwd=REPOSITORY).returncode
 
 

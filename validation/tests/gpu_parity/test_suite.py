@@ -1,8 +1,10 @@
 """The suite as a person starts it, rehearsed on a CPU with two tiny sizes."""
 
 import os
+import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -183,3 +185,14 @@ def test_a_task_uses_all_its_gpus(
     assert command[-2:] == ["--sizes", "1b"]
     assert [word for word in command if word in ("-n", "auto")] == workers
     assert ("loadgroup" in command) == bool(workers)
+    assert "-W default" in " ".join(command)
+
+
+def test_warnings_end_no_run() -> None:
+    """What is an error in the tests is none in any command that runs the suite."""
+    settings = ConfigParser(interpolation=None)
+    settings.read(REPOSITORY / "tox.ini", encoding="utf-8")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    places = (settings["testenv:gpu-parity"]["commands"], readme)
+    commands = re.findall(r"pytest .*validation/gpu_parity", "\n".join(places))
+    assert commands == ["pytest -W default validation/gpu_parity"] * 2
