@@ -78,32 +78,38 @@ def measured(folder: Path) -> dict[str, dict[str, object]]:
 
 @pytest.mark.long
 def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
-    """Two workers, and two tasks of a cluster: the same cases, the same figures."""
+    """One process, two workers, and two tasks of a cluster: the same cases, the same figures."""
     # The staged proof has tests of its own.
-    cpu = ("--device", "cpu", "--sizes", "1b,8b", "--no-stages")
+    cpu = ("--device", "cpu", "--no-stages", "--sizes")
+    # The size of the second worker; most of the time goes into starting processes for more.
+    alone = suite(tmp_path / "alone", *cpu, "8b")
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    expected = measured(tmp_path / "alone")
+    assert len(expected) == 2
+
     junit = tmp_path / "junit.xml"
-    together = suite(
-        tmp_path / "workers", *cpu, "-n", "2", "--dist", "loadgroup", f"--junitxml={junit}"
-    )
+    workers = ("-n", "2", "--dist", "loadgroup", f"--junitxml={junit}")
+    together = suite(tmp_path / "workers", *cpu, "1b,8b", *workers)
     assert together.returncode == 0, together.stdout + together.stderr
     assert "random:tiny-llama-3.1-8b" in together.stdout, "the plan comes first"
     assert "4 passed" in together.stdout
     cases = ElementTree.parse(junit).iter("testcase")  # our own file
     properties = {p.get("name"): p.get("value") for case in cases for p in case.iter("property")}
     assert properties["fork: verdict"] == "IDENTICAL"
+    found = measured(tmp_path / "workers")
+    assert len(found) == 4
+    assert {key: found[key] for key in expected} == expected
 
-    matrix = ("--matrix", str(tmp_path / "workers.toml"), "--subjects", "fork")
+    matrix = ("--matrix", str(tmp_path / "alone.toml"), "--subjects", "fork")
     own = ("--shards", "2", "--gpus", "0", "--out", str(tmp_path / "all"))
-    shards = cluster("--cluster", "local", *own, "--", *cpu, *matrix)
+    shards = cluster("--cluster", "local", *own, "--", *cpu, "8b", *matrix)
     assert shards.returncode == 0, shards.stdout + shards.stderr
-    assert "4 of 4 judged cases are IDENTICAL or better" in shards.stdout
+    assert "2 of 2 judged cases are IDENTICAL or better" in shards.stdout
     for number in (1, 2):
-        assert len(measured(tmp_path / "all" / f"shard-{number}")) == 2
-    expected = measured(tmp_path / "workers")
+        assert len(measured(tmp_path / "all" / f"shard-{number}")) == 1
     assert measured(tmp_path / "all") == expected
-    assert len(expected) == 4
-    for folder in (tmp_path / "workers", tmp_path / "all"):
-        assert (folder / "report.html").exists()
+    for folder in ("alone", "workers", "all"):
+        assert (tmp_path / folder / "report.html").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
