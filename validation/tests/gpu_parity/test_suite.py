@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from configparser import ConfigParser
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ from transformer_lens_fork.bases import REPOSITORY
 from validation.gpu_parity.cluster import run_shard
 from validation.reporting.results import RESULTS, Result
 from validation.tests.execution.kills import comparable
+from validation.tests.gpu_parity import slurm
 from validation.tests.gpu_parity.test_matrix import SIZE
 
 MATRIX = SIZE + SIZE.replace("1b", "8b").replace("llama-3.2", "llama-3.1")
@@ -78,7 +80,10 @@ def measured(folder: Path) -> dict[str, dict[str, object]]:
 
 @pytest.mark.long
 def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
-    """One process, two workers, and two tasks of a cluster: the same cases, the same figures."""
+    """One process, two workers, and two tasks of a cluster: the same cases, the same figures.
+
+    The cluster is a SLURM of one node where Debian's is installed, else submitit's stand-in.
+    """
     # The staged proof has tests of its own.
     cpu = ("--device", "cpu", "--no-stages", "--sizes")
     # The size of the second worker; most of the time goes into starting processes for more.
@@ -102,7 +107,12 @@ def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
 
     matrix = ("--matrix", str(tmp_path / "alone.toml"), "--subjects", "fork")
     own = ("--shards", "2", "--gpus", "0", "--out", str(tmp_path / "all"))
-    shards = cluster("--cluster", "local", *own, "--", *cpu, "8b", *matrix)
+    has_slurm = slurm.is_installed()
+    node: AbstractContextManager[dict[str, str]]
+    node = slurm.one_node() if has_slurm else nullcontext({})
+    with node as variables:
+        where = ("--cluster", "slurm" if has_slurm else "local")
+        shards = cluster(*where, *own, "--", *cpu, "8b", *matrix, **variables)
     assert shards.returncode == 0, shards.stdout + shards.stderr
     assert "2 of 2 judged cases are IDENTICAL or better" in shards.stdout
     for number in (1, 2):
