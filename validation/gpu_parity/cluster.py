@@ -95,7 +95,14 @@ def _run(
     )
     numbers = range(1, shards + 1)
     work = partial(run_shard, count=shards, out=out, gpus=gpus, arguments=arguments)
-    jobs = executor.map_array(work, numbers)
+    try:
+        jobs = executor.map_array(work, numbers)
+    except submitit.core.utils.FailedJobError as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"--cluster: sbatch does not take the array (--partition {partition or 'by default'}, "
+            f"--gpus {gpus}): {said}"
+        ) from None
     statuses = {}
     for number, job in zip(numbers, jobs, strict=True):
         statuses[number] = _status(job)

@@ -122,6 +122,19 @@ def test_workers_and_shards_give_what_one_process_gives(tmp_path: Path) -> None:
         assert (tmp_path / folder / "report.html").exists()
 
 
+@pytest.mark.skipif(not slurm.is_installed(), reason="needs Debian's SLURM")
+def test_what_sbatch_refuses_is_one_sentence(tmp_path: Path) -> None:
+    """A partition that is not there, GPUs on a node without: its own words, and no traceback."""
+    refused = {("--partition", "gone", "--gpus", "0"): "partition", ("--gpus", "1"): "gres"}
+    with slurm.one_node() as node:
+        for arguments, word in refused.items():
+            process = cluster(*arguments, "--out", str(tmp_path), **node)
+            assert process.returncode == 2
+            assert "error: --cluster: sbatch does not take the array (" in process.stderr
+            assert word in process.stderr.rpartition("): ")[2]
+            assert "Traceback" not in process.stderr
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize("workers", [(), ("-n", "auto", "--dist", "loadgroup")])
 def test_without_cuda_it_fails(workers: tuple[str, ...], tmp_path: Path) -> None:
