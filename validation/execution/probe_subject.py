@@ -38,6 +38,7 @@ from validation.execution.probe_files import (
 )
 from validation.judgement.metrics import Head
 from validation.models.rope_parameters import Llama3Rope
+from validation.models.streaming import kept_layer
 from validation.models.subject import Subject
 from validation.rope.angles import ObservedAngles
 from validation.rope.parameter_sets import parameter_sets
@@ -198,18 +199,19 @@ def _probe_layers(
     for layer in range(model.cfg.n_layers):
         trouble: list[str] = []
         cache = subject.new_cache()
-        for name in (*parts, PADDED):
-            hidden = reference.rows(hidden_name(name, layer), "hidden").to(model.cfg.device)
-            rows = hidden.view(2 if name == PADDED else 1, -1, hidden.shape[-1])
-            options: dict[str, Any] = {"start_at_layer": layer, "stop_at_layer": layer + 1}
-            if name in masks:
-                options |= {"past_kv_cache": cache, "attention_mask": masks[name]}
-            elif name == PADDED:
-                options |= {"attention_mask": batch.mask}
-            forward = partial(model, rows, **options)
-            leaving = _attempt(trouble, f"layer {layer}, {name}", forward)
-            if leaving is not None:
-                files.write(hidden_name(name, layer), {"hidden": leaving.flatten(0, 1)})
+        with kept_layer(model, layer):
+            for name in (*parts, PADDED):
+                hidden = reference.rows(hidden_name(name, layer), "hidden").to(model.cfg.device)
+                rows = hidden.view(2 if name == PADDED else 1, -1, hidden.shape[-1])
+                options: dict[str, Any] = {"start_at_layer": layer, "stop_at_layer": layer + 1}
+                if name in masks:
+                    options |= {"past_kv_cache": cache, "attention_mask": masks[name]}
+                elif name == PADDED:
+                    options |= {"attention_mask": batch.mask}
+                forward = partial(model, rows, **options)
+                leaving = _attempt(trouble, f"layer {layer}, {name}", forward)
+                if leaving is not None:
+                    files.write(hidden_name(name, layer), {"hidden": leaving.flatten(0, 1)})
         if trouble:
             files.write(trouble_name(layer), {}, trouble="; ".join(trouble))
 

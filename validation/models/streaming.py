@@ -42,6 +42,7 @@ class LayerStream:
     Attributes:
         change: what is done to a tensor before it is lent, None for nothing. Set it between
             forwards.
+        kept: a layer that keeps its weights when its forward ends, None for none.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LayerStream:
         if device.startswith("cuda"):
             self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.change: Change | None = None
+        self.kept: int | None = None
         self._layers = layers
         self._fetch = fetch
         self._empty = [dict(layer.named_parameters()) for layer in layers]
@@ -67,11 +69,11 @@ class LayerStream:
         self._coming: tuple[int, object, Future[_Fetched]] | None = None
         for index, layer in enumerate(layers):
             layer.register_forward_pre_hook(lambda *_, index=index: self._lend(index))
-            layer.register_forward_hook(
-                lambda *_, index=index: self._take_back(index), always_call=True
-            )
+            layer.register_forward_hook(lambda *_, index=index: self._end(index), always_call=True)
 
     def _lend(self, index: int) -> None:
+        if index == self.kept and not any(p.is_meta for p in self._layers[index].parameters()):
+            return
         fetched = None
         if self._coming is not None:
             *which, future = self._coming
@@ -106,7 +108,12 @@ class LayerStream:
         with torch.cuda.stream(self._side):
             return self._fetch(index, change), self._side.record_event()
 
-    def _take_back(self, index: int) -> None:
+    def _end(self, index: int) -> None:
+        if index != self.kept:
+            self.take_back(index)
+
+    def take_back(self, index: int) -> None:
+        """Drops a layer's weights."""
         if self._side is not None:
             self._done = torch.cuda.current_stream(self._side.device).record_event()
         self._layers[index].load_state_dict(self._empty[index], assign=True, strict=False)
@@ -135,6 +142,26 @@ def changed_weights(model: Any, change: Change) -> Iterator[None]:
         yield
     finally:
         streaming.change = None
+
+
+@contextmanager
+def kept_layer(model: Any, index: int) -> Iterator[None]:
+    """Has several forwards of a streamed model's layer fetch its weights once.
+
+    Args:
+        model: if it is not streamed, nothing changes.
+        index: of the layer, whose weights are dropped at last.
+    """
+    streaming: LayerStream | None = getattr(model, _STREAM, None)
+    if streaming is None:
+        yield
+        return
+    streaming.kept = index
+    try:
+        yield
+    finally:
+        streaming.kept = None
+        streaming.take_back(index)
 
 
 def open_source(

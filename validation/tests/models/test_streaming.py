@@ -11,6 +11,7 @@ from validation.models.checkpoints import resolve_checkpoint
 from validation.models.random_weights import shape_names
 from validation.models.reference import EAGER, SDPA, final_hidden, load_reference
 from validation.models.reordering import permuted_channels
+from validation.models.streaming import _STREAM, Change, Weights, kept_layer
 from validation.reporting.results import Result
 from validation.reporting.staged import StageResult
 from validation.tests.conftest import command, save_checkpoint
@@ -98,6 +99,36 @@ def test_one_layer_has_weights_at_a_time(tmp_path: Path) -> None:
     handle.remove()
     assert torch.equal(_hidden(streamed), before)
     assert _with_storage(streamed) == []
+
+
+def test_a_layer_that_is_kept_is_fetched_once(tmp_path: Path) -> None:
+    """Forwards of one layer alone, as of the staged proof; one that fails takes nothing along."""
+    whole, streamed = _pair(save_checkpoint(tmp_path / "c", num_hidden_layers=3), torch.float32)
+    fetched: list[int] = []
+    streaming = getattr(streamed, _STREAM)
+    fetch = streaming._fetch
+
+    def count(index: int, change: Change | None) -> Weights:
+        fetched.append(index)
+        weights: Weights = fetch(index, change)
+        return weights
+
+    streaming._fetch = count
+    hidden = torch.randn(1, 8, whole.config.hidden_size)
+    rotation = whole.model.rotary_emb(hidden, torch.arange(8)[None])
+    options = {"position_embeddings": rotation, "attention_mask": None}
+    for layer in range(3):
+        expected = whole.model.layers[layer](hidden, **options)
+        with kept_layer(streamed, layer):
+            for _ in range(4):
+                assert torch.equal(streamed.model.layers[layer](hidden, **options), expected)
+            assert _with_storage(streamed) == [layer]
+        assert _with_storage(streamed) == []
+    assert sorted(fetched) == [0, 1, 2]
+    with pytest.raises(RuntimeError), kept_layer(streamed, 1):
+        streamed.model.layers[1](hidden[..., 1:], **options)
+    assert _with_storage(streamed) == []
+    assert torch.equal(_hidden(streamed), _hidden(whole))
 
 
 def test_permuted_layers_are_permuted_as_they_come(tmp_path: Path) -> None:
