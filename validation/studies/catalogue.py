@@ -10,7 +10,7 @@ STUDIES = {
     "encodings": 2,
     "position-bias": 2,
     "frequencies": 4,
-    "interventions": 4,
+    "interventions": 2,
     "drift": 4,
     "learned": 2,
 }

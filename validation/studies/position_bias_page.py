@@ -226,7 +226,8 @@ def _picture_attention(profiles: Profiles) -> Picture:
         "positions.",
         "Left: the share of all keys in an octave of distances, the first token and the query's "
         "own left out; a level curve is a share that falls as one over the distance. Right: by "
-        "position, the first token at 1. Bands are 95 % intervals.",
+        "position, the first token at 1. Bands are 95 % intervals; one that is cut off reaches "
+        "zero.",
     )
 
 
