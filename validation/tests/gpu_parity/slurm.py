@@ -18,7 +18,7 @@ _SECONDS = 30
 
 _CONFIG = """
 ClusterName=one
-SlurmctldHost={host}
+SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
 SlurmdPort={d_port}
 SlurmUser={user}
@@ -38,10 +38,10 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 ReturnToService=2
 SlurmdParameters=config_overrides
-NodeName={host} CPUs=2 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=shards Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
-"""slurm.conf(5): a node that is whatever it is said to be, and no control groups."""
+"""slurm.conf(5): a node that is what it is said to be, without control groups or a name service."""
 
 
 def is_installed() -> bool:
