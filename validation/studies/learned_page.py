@@ -15,7 +15,6 @@ from validation.studies.losses import (
     compared,
     listed_by_value,
     loss_ranges,
-    paired,
     perplexity,
     signed,
     span,
@@ -105,13 +104,13 @@ def say_beside_unfitted(found: Fitted, encodings: Readings, names: Mapping[str, 
         for name in encodings.readings
         if encodings.loss(name, *where).value < encodings.loss("plain", *where).value
     ]
+    fits = {fit: found.readings[fit] for fit in FITS}
+    together = Readings(found.context, found.trained, encodings.readings | fits)
     said = []
     for fit in FITS:
-        fitted = found.series(fit, LOSSES, seeds)
         beside = []
         for name in unfitted:
-            pairs = zip(fitted, encodings.series(name, LOSSES, seeds), strict=True)
-            excess = over_texts(paired([one], [other], *where) for one, other in pairs)
+            excess = over_texts(together.excess_of_seeds(fit, name, *where, seeds))
             beside.append(f"{compared(excess)} beside {names[name]}'s")
         said.append(f"the loss of the {NAMES[fit]} is {', '.join(beside)}")
     return (

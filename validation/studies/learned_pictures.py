@@ -18,9 +18,6 @@ from validation.studies.learned_results import NAMES, Fitted
 from validation.studies.losses import loss_ranges
 from validation.studies.page import Picture
 
-_LOOKS = (("-", "s"), ("--", "o"), (":", "^"), ("-.", "D"))
-"""Line and marker of each seed."""
-
 
 def picture_losses(found: Fitted) -> Picture:
     """Every fit beside plain RoPE, by position."""
@@ -52,8 +49,8 @@ def picture_frequencies(found: Fitted) -> Picture:
     wavelengths = 2 * np.pi / plain
     plot.plot(wavelengths, found.scheme("llama3") / plain, label=NAMES["llama3"], **style(1))
     for number, seed in enumerate(found.seeds):
-        line, marker = _LOOKS[number % len(_LOOKS)]
-        look = style(2) | {"linestyle": line, "marker": marker}
+        # One colour for all; no line and marker of the other curves'.
+        look = style(4 + number) | {"color": style(2)["color"]}
         plot.plot(wavelengths, found.ratios(seed), label=f"learned, seed {seed}", **look)
     mixed = found.mixed_ratios()
     low, middle, high = np.percentile(mixed, [10, 50, 90], axis=0)

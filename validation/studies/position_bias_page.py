@@ -180,7 +180,7 @@ def _say_depth(grid: Grid) -> str:
         f"all lengths, and {worst:.0%} the lowest, {of_depths[worst]}"
     )
     ends = [(grid.depths[end], grid.over_middle(end)) for end in (0, -1)]
-    said = [f"at {depth:.0%} {compared(difference)}" for depth, difference in ends if difference]
+    said = [f"at {depth:.0%} {compared(excess)}" for depth, excess in ends if excess is not None]
     if not said:
         return f"{sentence}."
     return f"{sentence}; in the same text, beside the depths between, the gain is {listed(said)}."

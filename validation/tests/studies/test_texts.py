@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transformer_lens_fork.bases import REPOSITORY
 from transformer_lens_fork.errors import InputError
+from validation.reporting.readme import EVIDENCE
 from validation.reporting.records import RecordFile
 from validation.studies.catalogue import STUDIES, load_study
 from validation.studies.estimates import Estimate, mean
@@ -116,9 +116,7 @@ def test_seeds_whose_windows_overlap_are_passed_over() -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_texts_of_the_evidence_have_nothing_in_common(name: str) -> None:
     """Windows of the longest context, in the text as the study cuts it."""
-    file = RecordFile(
-        REPOSITORY / "validation" / "evidence" / f"study-{name}" / STUDY, StudyRecord, "record"
-    )
+    file = RecordFile(EVIDENCE / f"study-{name}" / STUDY, StudyRecord, "record")
     longest = load_study(name).contexts[-1]
     request: Any = SimpleNamespace(
         prompt=SimpleNamespace(tokens=range(98_304)), contexts=(longest,)
