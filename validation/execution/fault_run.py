@@ -54,6 +54,7 @@ class Measured:
         first_stages: by the fault's name and dtype, the first stage at which it leaves the
             reference; None where it does not. `SOUND` is the fork.
         perturbed_stages: the same by quantity, size and dtype.
+        theta: the checkpoint's `rope_theta`.
     """
 
     sound: list[Result]
@@ -61,6 +62,7 @@ class Measured:
     perturbed: dict[Perturbation, list[Result]]
     first_stages: dict[tuple[str, str], str | None]
     perturbed_stages: dict[tuple[Perturbation, str], str | None]
+    theta: float
 
 
 def choose_faults(only: tuple[str, ...]) -> tuple[Fault, ...]:
@@ -118,7 +120,14 @@ def run_faults(
         sizes = {q: next_sizes(_thresholds(q, perturbed)) for q in Quantity}
         staged_sizes = {q: next_sizes(_stage_thresholds(q, perturbed_stages)) for q in Quantity}
     faulty = {fault.name: results[fault.name] for fault in shown}
-    return Measured(results[SOUND], faulty, perturbed, first_stages, perturbed_stages)
+    return Measured(
+        results[SOUND],
+        faulty,
+        perturbed,
+        first_stages,
+        perturbed_stages,
+        request.checkpoint.rope.theta,
+    )
 
 
 @dataclass(frozen=True)
@@ -188,16 +197,16 @@ def _by_name(results: list[_R]) -> dict[str, list[_R]]:
     return by_name
 
 
-def present_needs(dtype: str, attention: str, *, is_chunked: bool) -> frozenset[Need]:
+def present_needs(dtype: str, attention: str, theta: float, *, is_chunked: bool) -> frozenset[Need]:
     """What faults find in a case; none is padded."""
     chunks = frozenset({Need.CHUNKS, Need.MASK} if is_chunked else ())
-    return needs_met_by(dtype, attention) | chunks
+    return needs_met_by(dtype, attention, theta) | chunks
 
 
-def is_visible_in_stages(fault: Fault, dtype: str, attention: str) -> bool:
-    """Whether the probes have what the fault needs: all but for its dtype and attention."""
+def is_visible_in_stages(fault: Fault, dtype: str, attention: str, theta: float) -> bool:
+    """Whether the probes have what the fault needs: all but for dtype, attention and theta."""
     probed = frozenset({Need.CHUNKS, Need.PADDING, Need.BOUNDARY, Need.MASK})
-    return fault.is_visible(POSITIONS, needs_met_by(dtype, attention) | probed)
+    return fault.is_visible(POSITIONS, needs_met_by(dtype, attention, theta) | probed)
 
 
 def is_accident(result: Result) -> bool:
@@ -224,8 +233,11 @@ def _chunks(request: Request) -> dict[tuple[str, int], bool]:
 
 
 def _is_run(fault: Fault, request: Request, chunks: dict[tuple[str, int], bool]) -> bool:
+    theta = request.checkpoint.rope.theta
     return fault.equivalent is not None or any(
-        fault.is_visible(context, present_needs(dtype, request.attention, is_chunked=is_chunked))
+        fault.is_visible(
+            context, present_needs(dtype, request.attention, theta, is_chunked=is_chunked)
+        )
         for (dtype, context), is_chunked in chunks.items()
     )
 

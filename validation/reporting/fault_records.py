@@ -111,7 +111,8 @@ def record_faults(faults: Iterable[Fault], measured: Measured) -> list[FaultReco
             stage = measured.first_stages[fault.name, sound.dtype]
             if stage == measured.first_stages[SOUND, sound.dtype]:
                 stage = None  # not the fault's doing
-            records.append(_record(fault, sound, found.get(_case(sound)), stage))
+            result = found.get(_case(sound))
+            records.append(_record(fault, sound, result, stage, measured.theta))
     return records
 
 
@@ -134,10 +135,10 @@ def _case(result: Result) -> tuple[str, int]:
 
 
 def _record(
-    fault: Fault, sound: Result, result: Result | None, first_stage: str | None
+    fault: Fault, sound: Result, result: Result | None, first_stage: str | None, theta: float
 ) -> FaultRecord:
     is_chunked = sound.prefill < sound.context
-    present = present_needs(sound.dtype, sound.attention, is_chunked=is_chunked)
+    present = present_needs(sound.dtype, sound.attention, theta, is_chunked=is_chunked)
     is_visible = fault.is_visible(sound.context, present)
     outcome = judge_fault(
         fault,
@@ -156,7 +157,9 @@ def _record(
             "dtype": sound.dtype,
             "context": sound.context,
             "is_visible": is_visible,
-            "is_visible_in_stages": is_visible_in_stages(fault, sound.dtype, sound.attention),
+            "is_visible_in_stages": is_visible_in_stages(
+                fault, sound.dtype, sound.attention, theta
+            ),
             "first_stage": first_stage,
             "verdict": result.verdict if result else None,
             "reason": result.reason if result else why_hidden(fault),

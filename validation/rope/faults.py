@@ -16,6 +16,9 @@ ATTENTION = Path("transformer_lens/components/abstract_attention.py")
 GROUPED_ATTENTION = Path("transformer_lens/components/grouped_query_attention.py")
 TENSORS = Path("transformer_lens/utilities/tensors.py")
 
+LLAMA_THETA = 500_000.0
+"""`rope_theta` of every Llama 3.x."""
+
 
 class Need(Enum):
     """What a run must have, beside enough positions, for a fault to change anything in it."""
@@ -29,6 +32,7 @@ class Need(Enum):
     EAGER = "eager attention"
     FUSED = "fused attention"
     MASK = "a mask that is formed: eager attention, chunks or padding"
+    ANOTHER_THETA = "another rope_theta than 500,000"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,14 @@ class Fault:
         return self.equivalent is None and context > self.hidden_up_to and self.needs <= present
 
 
-def needs_met_by(dtype: str, attention: str) -> frozenset[Need]:
-    """What a fault finds wherever weights and activations are of `dtype`, and `attention` runs."""
+def needs_met_by(dtype: str, attention: str, theta: float) -> frozenset[Need]:
+    """What a fault finds wherever weights and activations are of `dtype`, and `attention` runs.
+
+    Args:
+        dtype: its name.
+        attention: `eager` or `sdpa`.
+        theta: the checkpoint's `rope_theta`.
+    """
     met = {
         Need.HALF: dtype != "float32",
         Need.NOT_BFLOAT16: dtype != "bfloat16",
@@ -69,6 +79,7 @@ def needs_met_by(dtype: str, attention: str) -> frozenset[Need]:
         Need.EAGER: attention == "eager",
         Need.FUSED: attention == "sdpa",
         Need.MASK: attention == "eager",
+        Need.ANOTHER_THETA: theta != LLAMA_THETA,
     }
     return frozenset(need for need, is_met in met.items() if is_met)
 

@@ -1,6 +1,6 @@
 """Mistakes in the frequencies: Llama 3.1's scaling and the geometric sequence it scales."""
 
-from validation.rope.faults import Fault, Need, in_family
+from validation.rope.faults import LLAMA_THETA, Fault, Need, in_family
 
 _FACTOR = "factor = self.cfg.NTK_by_parts_factor"
 _LOW = "low_freq_factor = self.cfg.NTK_by_parts_low_freq_factor"
@@ -88,7 +88,8 @@ SCALING = (
         Fault(
             "theta-500000",
             "Llama 3.1's theta is hard-coded.",
-            ((_THETA, "        return 500000.0\n"),),
+            ((_THETA, f"        return {LLAMA_THETA}\n"),),
+            needs=frozenset({Need.ANOTHER_THETA}),
         ),
         Fault(
             "theta-1-percent",

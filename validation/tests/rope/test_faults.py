@@ -51,9 +51,13 @@ def test_a_source_without_the_text_is_refused(fork: Path, tmp_path: Path) -> Non
 def test_a_dtype_meets_needs() -> None:
     """A table that passes through bfloat16 is nobody's mistake in a bfloat16 model."""
     eager = {Need.EAGER, Need.MASK}
-    assert needs_met_by("float32", "eager") == {Need.NOT_BFLOAT16, Need.NOT_FLOAT16} | eager
-    assert needs_met_by("bfloat16", "sdpa") == {Need.HALF, Need.NOT_FLOAT16, Need.FUSED}
-    assert needs_met_by("float16", "eager") == {Need.HALF, Need.NOT_BFLOAT16} | eager
+    for dtype, attention, met in (
+        ("float32", "eager", {Need.NOT_BFLOAT16, Need.NOT_FLOAT16} | eager),
+        ("bfloat16", "sdpa", {Need.HALF, Need.NOT_FLOAT16, Need.FUSED}),
+        ("float16", "eager", {Need.HALF, Need.NOT_BFLOAT16} | eager),
+    ):
+        assert needs_met_by(dtype, attention, theta=5e5) == met
+        assert needs_met_by(dtype, attention, theta=1e5) == met | {Need.ANOTHER_THETA}
 
 
 def test_what_a_fault_needs_decides_where_it_is_visible() -> None:
