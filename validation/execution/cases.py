@@ -45,6 +45,7 @@ class Request:
         streams_layers: a layer has its weights on the device while it runs, and no longer.
         n_devices: GPUs that each model is spread over, of which `device` is the first.
         has_lazy_floor: the floor is measured only where a subject differs from the reference.
+        halvings: times that what goes through at a time is halved, as it did not fit after all.
     """
 
     checkpoint: Checkpoint
@@ -61,11 +62,13 @@ class Request:
     streams_layers: bool = False
     n_devices: int = 1
     has_lazy_floor: bool = False
+    halvings: int = 0
 
     @property
     def chunk(self) -> int:
         """Positions whose logits are compared at a time."""
-        return max(1, min(_MAX_CHUNK, _CHUNK_LOGITS // self.checkpoint.shape.vocab))
+        chunk = min(_MAX_CHUNK, _CHUNK_LOGITS // self.checkpoint.shape.vocab)
+        return max(1, chunk >> self.halvings)
 
     def n_ctx(self, tree: Tree) -> int | None:
         """Context length for a tree that is given its configuration, if not the checkpoint's."""

@@ -90,6 +90,10 @@ class CasePlan:
         """Whether all tokens go through in one forward."""
         return self.prefill >= self.context
 
+    def process_bytes(self, who: str) -> int:
+        """Predicted peak memory of the process of `reference` or `subject`."""
+        return self.reference_bytes if who == "reference" else self.subject_bytes
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -203,8 +207,13 @@ def plan_case(
             prefill *= 2
         return prefill
 
-    eager_prefill = choose_prefill("reference", *(["subject"] if is_shared else []))
-    own = eager_prefill if is_shared else choose_prefill("subject")
+    def halve(prefill: int) -> int:
+        return max(min(prefill, _MIN_PREFILL), prefill >> request.halvings)
+
+    if is_shared:
+        own = eager_prefill = halve(choose_prefill("reference", "subject"))
+    else:  # the floor's queries are made fewer where they run
+        eager_prefill, own = choose_prefill("reference"), halve(choose_prefill("subject"))
     subject_prefill = own if attention == "eager" else None
     reference_bytes = needs("reference", eager_prefill)
     subject_bytes = needs("subject", subject_prefill)

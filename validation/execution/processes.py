@@ -52,7 +52,16 @@ it needs and no more. Other allocators ignore it."""
 
 
 class WorkerDied(Exception):
-    """A worker ended before its work; the message has its signal or status and its last lines."""
+    """A worker ended before its work; the message has its signal or status and its last lines.
+
+    Attributes:
+        did_not_fit: there was no memory for a context that it ran or compared.
+    """
+
+    def __init__(self, message: str, *, did_not_fit: bool = False) -> None:
+        """As the attributes say."""
+        super().__init__(message)
+        self.did_not_fit = did_not_fit
 
 
 def run_worker(
@@ -81,6 +90,7 @@ def run_worker(
     job_file.write_text(job.model_dump_json(), encoding="utf-8")
     log.parent.mkdir(parents=True, exist_ok=True)
     missing = {forward.context for forward in job.forwards}
+    is_running = False
     kills = MemoryKills.now()
     read_end, write_end = os.pipe()
     with log.open("ab") as output:
@@ -108,7 +118,8 @@ def run_worker(
                     elif isinstance(event, Refused):
                         missing.clear()
                     elif isinstance(event, Exhausted):
-                        raise death_of(event)
+                        raise death_of(event, is_running=is_running)
+                    is_running = isinstance(event, Progress)
                     yield event
             status = process.wait()
         finally:
@@ -119,11 +130,16 @@ def run_worker(
         raise WorkerDied(f"{describe_end(status, kills)}: {last_lines(log, start)}")
 
 
-def death_of(event: Exhausted) -> OSError | WorkerDied:
-    """What is raised over a worker that ran out of something."""
+def death_of(event: Exhausted, *, is_running: bool = False) -> OSError | WorkerDied:
+    """What is raised over a worker that ran out of something.
+
+    Args:
+        event: what it said.
+        is_running: whether it had begun with a context, or was loading a model.
+    """
     if event.resource == "disk":
         return OSError(f"a worker's file cannot be written ({event.reason})")
-    return WorkerDied(f"ran out of memory: {event.reason}")
+    return WorkerDied(f"ran out of memory: {event.reason}", did_not_fit=is_running)
 
 
 def worker_environment(descriptor: int, *, keeps_heap: bool) -> dict[str, str]:

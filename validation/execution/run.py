@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from validation.execution.jobs import (
     subject_metrics_path,
     tokens_path,
 )
-from validation.execution.plan import CasePlan, measure_machine, plan_case
+from validation.execution.plan import CasePlan, Machine, measure_machine, plan_case
 from validation.execution.processes import WorkerDied, run_worker
 from validation.execution.shards import Place, places
 from validation.judgement.floor import ReferenceMetrics
@@ -48,6 +48,9 @@ class Watcher(Protocol):
     def result(self, result: Result, is_new: bool) -> None:
         """A case is finished, now or in an earlier run."""
 
+    def note(self, what: str) -> None:
+        """Something happened that a person should know."""
+
 
 def run_cases(
     request: Request, store: ResultStore, watcher: Watcher, chosen: Sequence[Place] | None = None
@@ -70,39 +73,65 @@ def run_cases(
     for dtype in dict.fromkeys(dtype for dtype, _ in chosen):
         machine = measure_machine(request.memory_bytes, dtype, request.device)
         pending: dict[Tree, list[CasePlan]] = {}
+        keys: dict[tuple[Tree, int], str] = {}
         for tree in request.trees:
             attention = tree.attention(request.attention)
             for context in (context for kind, context in chosen if kind == dtype):
                 plan = plan_case(request, dtype, context, machine, attention)
                 case = Case(tree, dtype, plan.context, plan.prefill, plan.eager_prefill)
-                if result := store.finished(case_key(request, case, surroundings)):
+                key = case_key(request, case, surroundings)
+                if result := store.finished(key):
                     watcher.result(result, is_new=False)
                     results.append(result)
                 else:
                     pending.setdefault(tree, []).append(plan)
-        if pending:
+                    keys[tree, context] = key
+        asked = request
+        while pending:
             with building_folder(store.folder) as scratch:
                 batch = _Batch(
-                    request, dtype, pending, surroundings, scratch, store.folder, watcher
+                    asked,
+                    dtype,
+                    machine,
+                    pending,
+                    keys,
+                    surroundings,
+                    scratch,
+                    store.folder,
+                    watcher,
                 )
                 for result in batch.run():
                     store.add(result)
                     watcher.result(result, is_new=True)
                     results.append(result)
+            asked, pending = batch.smaller, batch.again
     return results
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """The cases of one dtype, which share a reference."""
+    """The cases of one dtype, which share a reference.
+
+    Attributes:
+        keys: by which the cases are known as they were asked for, however they are run.
+        again: cases that did not fit after all, as `smaller` plans them.
+    """
 
     request: Request
     dtype: DtypeName
+    machine: Machine
     pending: dict[Tree, list[CasePlan]]
+    keys: dict[tuple[Tree, int], str]
     surroundings: Surroundings
     scratch: Path
     folder: Path
     watcher: Watcher
+    again: dict[Tree, list[CasePlan]] = field(default_factory=dict)
+
+    @property
+    def smaller(self) -> Request:
+        """The same with half as much at a time."""
+        return replace(self.request, halvings=self.request.halvings + 1)
 
     def run(self) -> Iterator[Result]:
         np.save(tokens_path(self.scratch), self.request.prompt.tokens)
@@ -120,16 +149,16 @@ class _Batch:
                 if plan.refusal is not None:
                     yield self._result(tree, plan, Verdict.TOO_LARGE, plan.refusal)
                 elif plan.context not in references:
-                    reason = f"the reference worker {death}"
-                    yield self._result(tree, plan, Verdict.DIED, reason)
+                    assert death is not None, "else it has measured every context"
+                    yield from self._unmeasured(tree, plan, "reference", death)
 
     def _run_reference(
         self, plans: list[CasePlan], *, has_floors: bool
-    ) -> tuple[dict[int, Measured], str]:
+    ) -> tuple[dict[int, Measured], WorkerDied | None]:
         """What was measured, and how the worker died if not all was."""
         measured: dict[int, Measured] = {}
         if not plans:
-            return measured, ""
+            return measured, None
         forwards = _forwards(plans, [plan.reference_prefill for plan in plans])
         job = self.request.reference_job(
             self.dtype, self.scratch, forwards=forwards, has_floors=has_floors
@@ -141,8 +170,8 @@ class _Batch:
                 elif isinstance(event, Measured):
                     measured[event.context] = event
         except WorkerDied as death:
-            return measured, str(death)
-        return measured, ""
+            return measured, death
+        return measured, None
 
     def _run_tree(
         self, tree: Tree, plans: list[CasePlan], references: dict[int, Measured]
@@ -170,7 +199,7 @@ class _Batch:
             except WorkerDied as death:
                 if left:  # else it was after its last word
                     plan = left.pop(next(iter(left)))
-                    yield self._result(tree, plan, Verdict.DIED, f"the worker {death}")
+                    yield from self._unmeasured(tree, plan, "subject", death)
         yield from self._judge_with_floors(tree, floorless, references)
 
     def _needs_floor(self, context: int) -> bool:
@@ -195,8 +224,34 @@ class _Batch:
             if plan.context in found:
                 yield self._judge(tree, plan, event, found[plan.context])
             else:
-                reason = f"logits differ, and the reference worker {death} before it had a floor"
-                yield self._result(tree, plan, Verdict.DIED, reason)
+                assert death is not None, "else it has measured every context"
+                yield from self._unmeasured(tree, plan, "reference", death, "logits differ, and ")
+
+    def _unmeasured(
+        self, tree: Tree, plan: CasePlan, who: str, death: WorkerDied, before: str = ""
+    ) -> Iterator[Result]:
+        """Has a case run again with half as much at a time, if that can help; else it has ended.
+
+        Args:
+            tree: the subject.
+            plan: of the case.
+            who: whose worker died, `reference` or `subject`.
+            death: how.
+            before: what is said of the case already.
+        """
+        if death.did_not_fit:
+            attention = tree.attention(self.request.attention)
+            less = plan_case(self.smaller, self.dtype, plan.context, self.machine, attention)
+            if less.process_bytes(who) < plan.process_bytes(who):
+                self.again.setdefault(tree, []).append(less)
+                worker = who if who == "reference" else tree.name
+                self.watcher.note(
+                    f"{worker} {self.dtype}, {plan.context} tokens: {death}; once more with "
+                    f"{less.prefill} at a time and logits of {self.smaller.chunk}"
+                )
+                return
+        worker = "the reference worker" if who == "reference" else "the worker"
+        yield self._result(tree, plan, Verdict.DIED, f"{before}{worker} {death}")
 
     def _log(self, who: str) -> Path:
         name = "".join(letter if letter.isalnum() else "-" for letter in who).strip("-")
@@ -232,6 +287,11 @@ class _Batch:
     ) -> Result:
         request = self.request
         warnings = [tree.warning] if tree.warning else []
+        if request.halvings:
+            warnings.append(
+                f"did not fit as planned: {plan.prefill} tokens at a time, logits of "
+                f"{request.chunk}, after {request.halvings} halvings"
+            )
         attention = tree.attention(request.attention)
         if attention != request.attention:
             warnings.append(f"has {attention} attention only: the claim is the floor")
@@ -256,9 +316,8 @@ class _Batch:
 
     def _provenance(self, tree: Tree, plan: CasePlan) -> Provenance:
         request, surroundings = self.request, self.surroundings
-        case = Case(tree, self.dtype, plan.context, plan.prefill, plan.eager_prefill)
         return Provenance(
-            case_key=case_key(request, case, surroundings),
+            case_key=self.keys[tree, plan.context],
             **surroundings.recorded(),
             tree_sha256=tree.sha256,
             series_sha256=tree.series_sha256,

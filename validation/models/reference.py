@@ -14,7 +14,7 @@ from validation.models.placement import gpu_memory, place_layers, spread
 from validation.models.streaming import LAYERS, Change, Source, Weights, fill, open_source, stream
 
 OnLayer = Callable[[int, int], None]
-"""Told after each decoder layer how many are done, of how many."""
+"""Told when a forward begins and after each decoder layer how many are done, of how many."""
 
 EAGER = "eager"
 SDPA = "sdpa"
@@ -135,7 +135,7 @@ def final_hidden(
         model: from `load_reference`.
         tokens: token ids.
         attention: `eager`, or `sdpa`, which sums in another order.
-        on_layer: told of each finished layer.
+        on_layer: told how it goes.
         prefill: tokens a forward, through a `DynamicCache`; all in one if None.
     """
     from transformers import DynamicCache
@@ -157,9 +157,10 @@ def final_hidden(
 
 @contextmanager
 def reporting_layers(layers: Any, on_layer: OnLayer, n_tokens: int, prefill: int) -> Iterator[None]:
-    """Tells `on_layer` as each module of `layers` ends; changes nothing in what it computes."""
+    """Tells `on_layer` that no module of `layers` has ended, and as each does; changes no bit."""
     done = 0
     total = len(layers) * math.ceil(n_tokens / prefill)
+    on_layer(done, total)
 
     def hook(*_: Any) -> None:
         nonlocal done

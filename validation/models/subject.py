@@ -61,7 +61,7 @@ class Subject:
 
         Args:
             tokens: token ids.
-            on_layer: told of each finished layer.
+            on_layer: told how it goes.
             prefill: tokens a forward, through TransformerLens' own KV cache; all in one if None.
         """
         n_tokens = tokens.shape[1]

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -138,27 +139,27 @@ def test_accidents_cost_their_own_cases_only(tiny: Path, fork: Path, tmp_path: P
     out = tmp_path / "out"
     process = run(
         out,
-        *("--checkpoint", tiny, "--contexts", "64,128"),
+        *("--checkpoint", tiny, "--contexts", "32,64"),
         *("--subjects", ",".join([*trees, "fork"])),
     )
     assert process.returncode == 1, process.stdout + process.stderr
     found = {(Path(result.subject).name, result.context): result for result in results(out)}
     for name in _ACCIDENTS:
-        assert found[name, 64].verdict == "IDENTICAL", found[name, 64].reason
-        assert found[name, 128].verdict == "DIED"
-    assert found["killed", 128].reason.startswith("the worker killed by SIGKILL")
+        assert found[name, 32].verdict == "IDENTICAL", found[name, 32].reason
+        assert found[name, 64].verdict == "DIED"
+    assert found["killed", 64].reason.startswith("the worker killed by SIGKILL")
     for name in ("greedy", "limited"):
-        reason = found[name, 128].reason
+        reason = found[name, 64].reason
         assert reason.startswith("the worker ran out of memory: "), reason
         assert "can't allocate memory" in reason
-    assert [found["fork", context].verdict for context in (64, 128)] == ["IDENTICAL"] * 2
+    assert [found["fork", context].verdict for context in (32, 64)] == ["IDENTICAL"] * 2
 
 
 _WHEN = """
 import os as _os, resource as _resource, signal as _signal, torch as _torch
 _forward = HookedTransformer.forward
 def _dying(self, tokens, *args, **kwargs):
-    if tokens.shape[1] == 128:
+    if tokens.shape[1] == 64:
         {code}
     return _forward(self, tokens, *args, **kwargs)
 HookedTransformer.forward = _dying
@@ -168,6 +169,52 @@ _ACCIDENTS = {
     "greedy": "_torch.empty(2**50)",
     "limited": ("_resource.setrlimit(_resource.RLIMIT_AS, (2**20, 2**20)); _torch.ones(2**28)"),
 }
+
+
+def test_what_does_not_fit_is_run_with_less_at_a_time(
+    tiny: Path, fork: Path, tmp_path: Path
+) -> None:
+    """A subject and a reference without memory for 256 tokens at once: both models get 64."""
+    package = tmp_path / "tree" / "transformer_lens"
+    shutil.copytree(fork / "transformer_lens", package)
+    with (package / "__init__.py").open("a", encoding="utf-8") as file:
+        file.write(_TOO_MANY.format(who="tree", queries=256))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import sys\nif sys.orig_argv[-1].endswith('reference.job.json'):"
+        + textwrap.indent(_TOO_MANY.format(who="reference", queries=128), "    "),
+        encoding="utf-8",
+    )
+    path = os.pathsep.join((str(tmp_path / "site"), str(REPOSITORY)))
+    arguments = ("--checkpoint", tiny, "--contexts", "64,256", "--subjects", package.parent)
+    for greedy, prefill in (("tree", 128), ("reference", 64)):
+        out = tmp_path / greedy
+        process = run(out, *arguments, GREEDY=greedy, PYTHONPATH=path)
+        shown = process.stdout + process.stderr
+        assert process.returncode == 0, shown
+        short, long = results(out)
+        assert (short.context, short.prefill, short.verdict) == (64, 64, "IDENTICAL")
+        assert (long.context, long.prefill, long.verdict) == (256, prefill, "IDENTICAL")
+        halvings = {128: 1, 64: 2}[prefill]
+        assert shown.count("once more with ") == halvings
+        (note,) = [note for note in long.notes if "did not fit" in note]
+        assert f"{prefill} tokens at a time" in note
+        assert f"after {halvings} halvings" in note
+        assert long.provenance.chunk == short.provenance.chunk >> halvings
+        again = run(out, *arguments, GREEDY=greedy, PYTHONPATH=path)
+        assert again.stderr.count("(earlier run)") == 2, again.stderr
+        assert len(results(out)) == 2
+
+
+_TOO_MANY = """
+import os as _os, torch as _torch
+_softmax = _torch.nn.functional.softmax
+def _greedy(x, *args, **kwargs):
+    if _os.environ.get("GREEDY") == "{who}" and x.shape[-2] >= {queries}:
+        raise _torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return _softmax(x, *args, **kwargs)
+_torch.nn.functional.softmax = _greedy
+"""
 
 
 def test_no_memory_while_loading_is_no_refusal(tiny: Path, fork: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from transformer_lens_fork.bases import REPOSITORY
-from validation.execution.jobs import Job, Progress, ReferenceJob
+from validation.execution.jobs import AttentionName, Job, Progress, ReferenceJob
 from validation.execution.processes import WorkerDied
 from validation.execution.run import run_cases
 from validation.models.prompts import Prompt
@@ -23,7 +23,7 @@ from validation.reporting.results import Result, ResultStore
 from validation.rope.catalogue import find_fault
 from validation.rope.faults import Fault, plant
 from validation.tests.conftest import command, save_checkpoint
-from validation.tests.execution.test_cases import REQUEST
+from validation.tests.execution.test_cases import REQUEST, with_shape
 
 SCHEMA = json.loads(
     (REPOSITORY / "validation/reporting/results.schema.json").read_text(encoding="utf-8")
@@ -309,17 +309,11 @@ def test_each_tree_has_a_plan_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What does not fit one tree may fit another: each case ends once, in its own way."""
-    trees = []
-    for name in order:
-        file = tmp_path / name / "transformer_lens/config/hooked_transformer_config.py"
-        file.parent.mkdir(parents=True)
-        file.write_text("attn_implementation" if name == "fused" else "")
-        trees.append(Tree(name, tmp_path / name, "a" * 64, None, loads_itself=False))
     shape = Shape(2 if refused == "fused" else 30, 576, 1536, 9, 3, 64, 49152, is_tied=True)
     request = replace(
         REQUEST,
         checkpoint=replace(REQUEST.checkpoint, shape=shape),
-        trees=tuple(trees),
+        trees=tuple(_tree(name, tmp_path) for name in order),
         contexts=(65536,),
         attention="sdpa",
         prompt=Prompt(np.zeros(65536, dtype=np.int64), "zeros"),
@@ -339,6 +333,55 @@ def test_each_tree_has_a_plan_of_its_own(
     assert verdicts == {refused: "TOO_LARGE"} | {name: "DIED" for name in order if name != refused}
 
 
+def _tree(name: str, folder: Path) -> Tree:
+    """A tree of which nothing is there but whether it has fused attention, as `fused` has."""
+    file = folder / name / "transformer_lens/config/hooked_transformer_config.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("attn_implementation" if name == "fused" else "")
+    return Tree(name, folder / name, "a" * 64, None, loads_itself=False)
+
+
+@pytest.mark.parametrize(
+    ("attention", "vocab", "tried"),
+    [
+        ("eager", 320, [(4096 >> halvings, 1024 >> halvings) for halvings in range(7)]),
+        ("sdpa", 320, [(4096, 1024)]),
+        ("sdpa", 2**20, [(4096, 32 >> halvings) for halvings in range(6)]),
+    ],
+    ids=["scores", "activations", "logits"],
+)
+def test_less_at_a_time_is_tried_where_it_takes_less(
+    attention: AttentionName,
+    vocab: int,
+    tried: list[tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half the tokens and logits at a time, as long as the plan says that less is needed."""
+    request = replace(
+        REQUEST,
+        checkpoint=with_shape(vocab=vocab),
+        trees=(_tree("fused", tmp_path),),
+        contexts=(4096,),
+        attention=attention,
+        prompt=Prompt(np.zeros(4096, dtype=np.int64), "zeros"),
+        memory_bytes=2**36,
+    )
+    jobs = []
+
+    def die(job: Job, _log: Path) -> Iterator[Never]:
+        jobs.append((job.forwards[0].prefill, job.chunk))
+        raise WorkerDied("ran out of memory: 1 GiB", did_not_fit=len(jobs) < 20)
+        yield
+
+    monkeypatch.setattr("validation.execution.run.run_worker", die)
+    (found,) = run_cases(request, ResultStore(tmp_path / "out"), Silent())
+    assert jobs == tried
+    assert found.verdict == "DIED"
+    assert found.reason == "the reference worker ran out of memory: 1 GiB"
+    assert (found.prefill, found.provenance.chunk) == jobs[-1]
+
+
 class Silent:
     """Watches and says nothing."""
 
@@ -346,6 +389,9 @@ class Silent:
         """Nothing."""
 
     def result(self, result: Result, is_new: bool) -> None:
+        """Nothing."""
+
+    def note(self, what: str) -> None:
         """Nothing."""
 
 

@@ -45,9 +45,9 @@ def test_reference_keeps_inv_freq_in_fp32(
 
 
 def test_every_layer_is_reported(checkpoint: Path) -> None:
-    """Progress counts to the number of layers, and leaves no hooks behind."""
+    """Progress counts from 0 to the number of layers, and leaves no hooks behind."""
     model = load_reference(checkpoint, torch.float32, "cpu")
     seen: list[tuple[int, int]] = []
     final_hidden(model, torch.arange(8)[None], EAGER, lambda done, n: seen.append((done, n)))
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(0, 2), (1, 2), (2, 2)]
     assert not any(layer._forward_hooks for layer in model.model.layers)
