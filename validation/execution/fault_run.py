@@ -22,7 +22,7 @@ from validation.models.trees import FORK, Tree
 from validation.reporting.results import Result, ResultStore
 from validation.reporting.staged import StageResult, StageStore
 from validation.rope.catalogue import FAULTS
-from validation.rope.faults import BASE, Fault, Need, needs_met_by, plant
+from validation.rope.faults import BASE, Fault, Need, needs_met_by, needs_met_by_checkpoint, plant
 from validation.rope.perturbations import Quantity, perturbation
 
 _PREFIX = "fault:"
@@ -54,7 +54,7 @@ class Measured:
         first_stages: by the fault's name and dtype, the first stage at which it leaves the
             reference; None where it does not. `SOUND` is the fork.
         perturbed_stages: the same by quantity, size and dtype.
-        theta: the checkpoint's `rope_theta`.
+        met: what faults find in the checkpoint, whatever the case.
     """
 
     sound: list[Result]
@@ -62,7 +62,7 @@ class Measured:
     perturbed: dict[Perturbation, list[Result]]
     first_stages: dict[tuple[str, str], str | None]
     perturbed_stages: dict[tuple[Perturbation, str], str | None]
-    theta: float
+    met: frozenset[Need]
 
 
 def choose_faults(only: tuple[str, ...]) -> tuple[Fault, ...]:
@@ -126,7 +126,7 @@ def run_faults(
         perturbed,
         first_stages,
         perturbed_stages,
-        request.checkpoint.rope.theta,
+        _met(request),
     )
 
 
@@ -197,16 +197,16 @@ def _by_name(results: list[_R]) -> dict[str, list[_R]]:
     return by_name
 
 
-def present_needs(dtype: str, attention: str, theta: float, *, is_chunked: bool) -> frozenset[Need]:
-    """What faults find in a case; none is padded."""
+def present_needs(dtype: str, attention: str, *, is_chunked: bool) -> frozenset[Need]:
+    """What faults find in a case beside the checkpoint's; none is padded."""
     chunks = frozenset({Need.CHUNKS, Need.MASK} if is_chunked else ())
-    return needs_met_by(dtype, attention, theta) | chunks
+    return needs_met_by(dtype, attention) | chunks
 
 
-def is_visible_in_stages(fault: Fault, dtype: str, attention: str, theta: float) -> bool:
-    """Whether the probes have what the fault needs: all but for dtype, attention and theta."""
+def is_visible_in_stages(fault: Fault, dtype: str, attention: str, met: frozenset[Need]) -> bool:
+    """Whether the probes have what the fault needs: all but for dtype, attention, checkpoint."""
     probed = frozenset({Need.CHUNKS, Need.PADDING, Need.BOUNDARY, Need.MASK})
-    return fault.is_visible(POSITIONS, needs_met_by(dtype, attention, theta) | probed)
+    return fault.is_visible(POSITIONS, needs_met_by(dtype, attention) | probed | met)
 
 
 def is_accident(result: Result) -> bool:
@@ -233,13 +233,18 @@ def _chunks(request: Request) -> dict[tuple[str, int], bool]:
 
 
 def _is_run(fault: Fault, request: Request, chunks: dict[tuple[str, int], bool]) -> bool:
-    theta = request.checkpoint.rope.theta
     return fault.equivalent is not None or any(
         fault.is_visible(
-            context, present_needs(dtype, request.attention, theta, is_chunked=is_chunked)
+            context,
+            present_needs(dtype, request.attention, is_chunked=is_chunked) | _met(request),
         )
         for (dtype, context), is_chunked in chunks.items()
     )
+
+
+def _met(request: Request) -> frozenset[Need]:
+    checkpoint = request.checkpoint
+    return needs_met_by_checkpoint(checkpoint.rope.theta, checkpoint.shape.kv_heads)
 
 
 def _plant_tree(fault: Fault, fork: Tree, folder: Path) -> Tree:

@@ -19,7 +19,7 @@ from validation.judgement.sensitivity import find_threshold
 from validation.judgement.verdict import Verdict
 from validation.reporting.records import Amount, Count, Record
 from validation.reporting.results import Result
-from validation.rope.faults import Fault
+from validation.rope.faults import Fault, Need
 from validation.rope.perturbations import Quantity
 
 FAULTS = "faults.jsonl"
@@ -112,7 +112,7 @@ def record_faults(faults: Iterable[Fault], measured: Measured) -> list[FaultReco
             if stage == measured.first_stages[SOUND, sound.dtype]:
                 stage = None  # not the fault's doing
             result = found.get(_case(sound))
-            records.append(_record(fault, sound, result, stage, measured.theta))
+            records.append(_record(fault, sound, result, stage, measured.met))
     return records
 
 
@@ -135,11 +135,15 @@ def _case(result: Result) -> tuple[str, int]:
 
 
 def _record(
-    fault: Fault, sound: Result, result: Result | None, first_stage: str | None, theta: float
+    fault: Fault,
+    sound: Result,
+    result: Result | None,
+    first_stage: str | None,
+    met: frozenset[Need],
 ) -> FaultRecord:
     is_chunked = sound.prefill < sound.context
-    present = present_needs(sound.dtype, sound.attention, theta, is_chunked=is_chunked)
-    is_visible = fault.is_visible(sound.context, present)
+    present = present_needs(sound.dtype, sound.attention, is_chunked=is_chunked)
+    is_visible = fault.is_visible(sound.context, present | met)
     outcome = judge_fault(
         fault,
         result.outcome if result else None,
@@ -157,9 +161,7 @@ def _record(
             "dtype": sound.dtype,
             "context": sound.context,
             "is_visible": is_visible,
-            "is_visible_in_stages": is_visible_in_stages(
-                fault, sound.dtype, sound.attention, theta
-            ),
+            "is_visible_in_stages": is_visible_in_stages(fault, sound.dtype, sound.attention, met),
             "first_stage": first_stage,
             "verdict": result.verdict if result else None,
             "reason": result.reason if result else why_hidden(fault),

@@ -33,6 +33,7 @@ class Need(Enum):
     FUSED = "fused attention"
     MASK = "a mask that is formed: eager attention, chunks or padding"
     ANOTHER_THETA = "another rope_theta than 500,000"
+    KEY_HEADS = "more than one key head"
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,8 @@ class Fault:
         return self.equivalent is None and context > self.hidden_up_to and self.needs <= present
 
 
-def needs_met_by(dtype: str, attention: str, theta: float) -> frozenset[Need]:
-    """What a fault finds wherever weights and activations are of `dtype`, and `attention` runs.
-
-    Args:
-        dtype: its name.
-        attention: `eager` or `sdpa`.
-        theta: the checkpoint's `rope_theta`.
-    """
+def needs_met_by(dtype: str, attention: str) -> frozenset[Need]:
+    """What a fault finds wherever weights and activations are of `dtype`, and `attention` runs."""
     met = {
         Need.HALF: dtype != "float32",
         Need.NOT_BFLOAT16: dtype != "bfloat16",
@@ -79,8 +74,18 @@ def needs_met_by(dtype: str, attention: str, theta: float) -> frozenset[Need]:
         Need.EAGER: attention == "eager",
         Need.FUSED: attention == "sdpa",
         Need.MASK: attention == "eager",
-        Need.ANOTHER_THETA: theta != LLAMA_THETA,
     }
+    return frozenset(need for need, is_met in met.items() if is_met)
+
+
+def needs_met_by_checkpoint(theta: float, key_heads: int) -> frozenset[Need]:
+    """What a fault finds in every run of a checkpoint.
+
+    Args:
+        theta: its `rope_theta`.
+        key_heads: its `num_key_value_heads`.
+    """
+    met = {Need.ANOTHER_THETA: theta != LLAMA_THETA, Need.KEY_HEADS: key_heads > 1}
     return frozenset(need for need, is_met in met.items() if is_met)
 
 

@@ -21,6 +21,7 @@ _FUSED_SCALE = "scaling=1 / self.attn_scale"
 _FUSED_TILED = ".repeat(1, 1, q.size(2) // k.size(2), 1)"
 _EAGER = frozenset({Need.EAGER})
 _FUSED = frozenset({Need.FUSED})
+_GROUPED = frozenset({Need.KEY_HEADS})
 _SCALE = " * (1 / self.attn_scale)"
 
 
@@ -144,21 +145,21 @@ ROTATION = (
             "Keys and values are tiled over the heads, not repeated: queries meet others' keys.",
             ((_REPEATED_KEYS, f"k = k{_TILED}"), (_REPEATED_VALUES, f"v = v{_TILED}")),
             GROUPED_ATTENTION,
-            needs=_EAGER,
+            needs=_EAGER | _GROUPED,
         ),
         Fault(
             "key-heads-tiled",
             "Keys, not values, are tiled over the heads.",
             ((_REPEATED_KEYS, f"k = k{_TILED}"),),
             GROUPED_ATTENTION,
-            needs=_EAGER,
+            needs=_EAGER | _GROUPED,
         ),
         Fault(
             "key-heads-rolled",
             "Every group of queries meets the next group's keys.",
             ((_REPEATED_KEYS, f"{_REPEATED_KEYS}.roll(1, dims=2)"),),
             GROUPED_ATTENTION,
-            needs=_EAGER,
+            needs=_EAGER | _GROUPED,
         ),
         Fault(
             "fused-kv-heads-tiled",
@@ -167,13 +168,13 @@ ROTATION = (
                 (_FUSED_KEYS, _FUSED_KEYS.replace("k.", f"k{_FUSED_TILED}.")),
                 (_FUSED_VALUES, _FUSED_VALUES.replace("v.", f"v{_FUSED_TILED}.")),
             ),
-            needs=_FUSED,
+            needs=_FUSED | _GROUPED,
         ),
         Fault(
             "fused-key-heads-rolled",
             "In fused attention every group of queries meets the next group's keys.",
             ((_FUSED_KEYS, _FUSED_KEYS.replace("k.", "k.roll(1, dims=2).")),),
-            needs=_FUSED,
+            needs=_FUSED | _GROUPED,
         ),
     ),
     *in_family(

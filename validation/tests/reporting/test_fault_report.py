@@ -70,7 +70,7 @@ def measure(**changes: Verdict) -> Measured:
             ((Quantity.FACTOR, size), "float32"): "INV_FREQ" if size > 1e-8 else None
             for size in (1e-2, 1e-7, 1e-8)
         },
-        theta=1e5,
+        met=frozenset(),
     )
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from validation.rope.catalogue import FAULTS
-from validation.rope.faults import Fault, Need, needs_met_by
+from validation.rope.faults import Fault, Need, needs_met_by, needs_met_by_checkpoint
 from validation.rope.perturbations import Quantity, perturbation
 from validation.rope.swapping import swapped_code
-from validation.tests.conftest import ROPE
+from validation.tests.conftest import ROPE, SMALLEST
 
 WHOLE = 256
 """Tokens of a prompt that sees every fault which needs nothing."""
@@ -72,7 +72,8 @@ def present_in(run: str) -> frozenset[Need]:
     _, _, need = run.partition("+")
     dtype = "bfloat16" if need == Need.HALF.name else "float32"
     attention = "sdpa" if need == Need.FUSED.name else "eager"
-    return needs_met_by(dtype, attention, ROPE["rope_theta"]) | ({Need[need]} if need else set())
+    every = needs_met_by_checkpoint(ROPE["rope_theta"], SMALLEST["num_key_value_heads"])
+    return every | needs_met_by(dtype, attention) | ({Need[need]} if need else set())
 
 
 class Laboratory:

@@ -12,6 +12,7 @@ from validation.rope.faults import (
     Fault,
     Need,
     needs_met_by,
+    needs_met_by_checkpoint,
     plant,
 )
 
@@ -56,8 +57,14 @@ def test_a_dtype_meets_needs() -> None:
         ("bfloat16", "sdpa", {Need.HALF, Need.NOT_FLOAT16, Need.FUSED}),
         ("float16", "eager", {Need.HALF, Need.NOT_BFLOAT16} | eager),
     ):
-        assert needs_met_by(dtype, attention, theta=5e5) == met
-        assert needs_met_by(dtype, attention, theta=1e5) == met | {Need.ANOTHER_THETA}
+        assert needs_met_by(dtype, attention) == met
+
+
+def test_a_checkpoint_meets_needs() -> None:
+    """Llama's theta is nobody's mistake in a Llama, nor which key head is met where one is."""
+    assert needs_met_by_checkpoint(theta=5e5, key_heads=1) == frozenset()
+    assert needs_met_by_checkpoint(theta=1e5, key_heads=1) == {Need.ANOTHER_THETA}
+    assert needs_met_by_checkpoint(theta=5e5, key_heads=8) == {Need.KEY_HEADS}
 
 
 def test_what_a_fault_needs_decides_where_it_is_visible() -> None:
