@@ -52,11 +52,19 @@ def style(index: int) -> dict[str, Any]:
 
 
 def draw_estimates(
-    axes: Axes, x: Sequence[float], found: Sequence[Estimate], label: str, index: int
+    axes: Axes,
+    x: Sequence[float],
+    found: Sequence[Estimate],
+    label: str,
+    index: int,
+    *,
+    has_band: bool = True,
 ) -> None:
     """A curve, and its 95 % intervals as a band."""
     look = style(index)
     axes.plot(x, [each.value for each in found], label=label, **look)
+    if not has_band:
+        return
     low, high = ([getattr(each, end) for each in found] for end in ("low", "high"))
     finite = np.isfinite(low) & np.isfinite(high)
     axes.fill_between(x, low, high, where=finite, color=look["color"], alpha=0.18, linewidth=0)
