@@ -130,12 +130,12 @@ def _sentence_on_pairs(found: Fitted) -> str:
         said.append(
             f"seed {seed} slows {np.sum(ratios[slowed] < 1 - _MOVED)} of them and "
             f"{np.sum(ratios[~slowed] < 1 - _MOVED)} of the other {np.sum(~slowed)}, with factors "
-            f"of {ratios.min():.3f} to {ratios.max():.3f} over all pairs; {like}"
+            f"of {ratios.min():.3f} to {ratios.max():.3f} ({like})"
         )
     return (
         f"Llama 3.1 slows {np.sum(slowed)} of {len(slowed)} pairs by more than {_MOVED:.0%}, down "
         f"to {llama3.min():.3f} of their frequency. Of the fits of frequencies, "
-        f"{'. '.join(said)}."
+        f"{'; '.join(said)}."
     )
 
 
