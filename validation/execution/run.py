@@ -289,8 +289,8 @@ class _Batch:
         warnings = [tree.warning] if tree.warning else []
         if request.halvings:
             warnings.append(
-                f"did not fit as planned: {plan.prefill} tokens at a time, logits of "
-                f"{request.chunk}, after {request.halvings} halvings"
+                f"ran with 1/{2**request.halvings} of what was planned at a time, {plan.prefill} "
+                f"tokens and logits of {request.chunk}, as more did not fit"
             )
         attention = tree.attention(request.attention)
         if attention != request.attention:
