@@ -19,7 +19,11 @@ METHOD = (
 )
 """How texts become one figure, for the pages."""
 
-_CONFIDENCE = 0.975
+_COVERED = 0.95
+"""What an interval holds."""
+
+_CONFIDENCE = (1 + _COVERED) / 2
+"""Below its upper end."""
 
 _REPEATED = 4
 """Texts from which on each one is held against what the others foresee."""
@@ -106,7 +110,8 @@ def _say_of_as_many(what: str, texts: int, checks: Mapping[str, Sequence[Estimat
     if texts >= _REPEATED:
         return (
             f"Each of the {texts} seeds' texts is where the others' 95 % prediction interval has "
-            f"it on {said}."
+            f"it on {said}. By chance that many intervals of 95 % leave out up to "
+            f"{texts * (1 - _COVERED):.0%} of the figures."
         )
     sentence = f"By the uncertainty of positions alone the {texts} seeds' texts agree on {said}."
     return f"{sentence} The intervals above take in how far texts lie apart." if apart else sentence

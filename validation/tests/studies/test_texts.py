@@ -81,7 +81,8 @@ def test_four_texts_are_held_against_each_other() -> None:
     said = say_agreement("figures", {"a": texts, "b": [*texts[:3], texts[1]]})
     assert said == (
         "Each of the 4 seeds' texts is where the others' 95 % prediction interval has it on 1 of 2 "
-        "figures; not on a (+1, +1.1, +1.2, +3)."
+        "figures; not on a (+1, +1.1, +1.2, +3). By chance that many intervals of 95 % leave out "
+        "up to 20% of the figures."
     )
 
 
@@ -100,7 +101,8 @@ def test_figures_of_four_texts_and_of_two_are_told_apart() -> None:
     said = say_agreement("figures", {"a": [near] * 4, "b": [near] * 2, "c": [near] * 4})
     assert said == (
         "Each of the 4 seeds' texts is where the others' 95 % prediction interval has it on 2 of 2 "
-        "figures. By the uncertainty of positions alone the 2 seeds' texts agree on 1 of 1 figures."
+        "figures. By chance that many intervals of 95 % leave out up to 20% of the figures. "
+        "By the uncertainty of positions alone the 2 seeds' texts agree on 1 of 1 figures."
     )
 
 
