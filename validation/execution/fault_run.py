@@ -107,7 +107,9 @@ def run_faults(
     """
     laboratory = _Laboratory(request, *stores, watcher)
     chunks = _chunks(request)
-    shown = [fault for fault in faults if _is_run(fault, request, chunks)]
+    checkpoint = request.checkpoint
+    met = needs_met_by_checkpoint(checkpoint.rope.theta, checkpoint.shape.kv_heads)
+    shown = [fault for fault in faults if _is_run(fault, request, chunks, met)]
     first_stages = laboratory.first_stages(faults)
     results = laboratory.results(shown)
     perturbed: dict[Perturbation, list[Result]] = {}
@@ -120,14 +122,7 @@ def run_faults(
         sizes = {q: next_sizes(_thresholds(q, perturbed)) for q in Quantity}
         staged_sizes = {q: next_sizes(_stage_thresholds(q, perturbed_stages)) for q in Quantity}
     faulty = {fault.name: results[fault.name] for fault in shown}
-    return Measured(
-        results[SOUND],
-        faulty,
-        perturbed,
-        first_stages,
-        perturbed_stages,
-        _met(request),
-    )
+    return Measured(results[SOUND], faulty, perturbed, first_stages, perturbed_stages, met)
 
 
 @dataclass(frozen=True)
@@ -197,10 +192,12 @@ def _by_name(results: list[_R]) -> dict[str, list[_R]]:
     return by_name
 
 
-def present_needs(dtype: str, attention: str, *, is_chunked: bool) -> frozenset[Need]:
-    """What faults find in a case beside the checkpoint's; none is padded."""
+def present_needs(
+    dtype: str, attention: str, met: frozenset[Need], *, is_chunked: bool
+) -> frozenset[Need]:
+    """What faults find in a case of a checkpoint in which they find `met`; none is padded."""
     chunks = frozenset({Need.CHUNKS, Need.MASK} if is_chunked else ())
-    return needs_met_by(dtype, attention) | chunks
+    return needs_met_by(dtype, attention) | chunks | met
 
 
 def is_visible_in_stages(fault: Fault, dtype: str, attention: str, met: frozenset[Need]) -> bool:
@@ -232,19 +229,15 @@ def _chunks(request: Request) -> dict[tuple[str, int], bool]:
     return chunks
 
 
-def _is_run(fault: Fault, request: Request, chunks: dict[tuple[str, int], bool]) -> bool:
+def _is_run(
+    fault: Fault, request: Request, chunks: dict[tuple[str, int], bool], met: frozenset[Need]
+) -> bool:
     return fault.equivalent is not None or any(
         fault.is_visible(
-            context,
-            present_needs(dtype, request.attention, is_chunked=is_chunked) | _met(request),
+            context, present_needs(dtype, request.attention, met, is_chunked=is_chunked)
         )
         for (dtype, context), is_chunked in chunks.items()
     )
-
-
-def _met(request: Request) -> frozenset[Need]:
-    checkpoint = request.checkpoint
-    return needs_met_by_checkpoint(checkpoint.rope.theta, checkpoint.shape.kv_heads)
 
 
 def _plant_tree(fault: Fault, fork: Tree, folder: Path) -> Tree:

@@ -86,11 +86,11 @@ def run_cases(
                 else:
                     pending.setdefault(tree, []).append(plan)
                     keys[tree, context] = key
-        asked = request
+        attempt = request
         while pending:
             with building_folder(store.folder) as scratch:
                 batch = _Batch(
-                    asked,
+                    attempt,
                     dtype,
                     machine,
                     pending,
@@ -104,7 +104,7 @@ def run_cases(
                     store.add(result)
                     watcher.result(result, is_new=True)
                     results.append(result)
-            asked, pending = batch.smaller, batch.again
+            attempt, pending = batch.smaller, batch.again
     return results
 
 

@@ -142,8 +142,8 @@ def _record(
     met: frozenset[Need],
 ) -> FaultRecord:
     is_chunked = sound.prefill < sound.context
-    present = present_needs(sound.dtype, sound.attention, is_chunked=is_chunked)
-    is_visible = fault.is_visible(sound.context, present | met)
+    present = present_needs(sound.dtype, sound.attention, met, is_chunked=is_chunked)
+    is_visible = fault.is_visible(sound.context, present)
     outcome = judge_fault(
         fault,
         result.outcome if result else None,

@@ -51,23 +51,22 @@ def style(index: int) -> dict[str, Any]:
     }
 
 
+def draw_curve(
+    axes: Axes, x: Sequence[float], found: Sequence[Estimate], label: str, index: int
+) -> None:
+    """Estimates without their intervals."""
+    axes.plot(x, [each.value for each in found], label=label, **style(index))
+
+
 def draw_estimates(
-    axes: Axes,
-    x: Sequence[float],
-    found: Sequence[Estimate],
-    label: str,
-    index: int,
-    *,
-    has_band: bool = True,
+    axes: Axes, x: Sequence[float], found: Sequence[Estimate], label: str, index: int
 ) -> None:
     """A curve, and its 95 % intervals as a band."""
-    look = style(index)
-    axes.plot(x, [each.value for each in found], label=label, **look)
-    if not has_band:
-        return
+    draw_curve(axes, x, found, label, index)
     low, high = ([getattr(each, end) for each in found] for end in ("low", "high"))
     finite = np.isfinite(low) & np.isfinite(high)
-    axes.fill_between(x, low, high, where=finite, color=look["color"], alpha=0.18, linewidth=0)
+    color = style(index)["color"]
+    axes.fill_between(x, low, high, where=finite, color=color, alpha=0.18, linewidth=0)
 
 
 def label_tokens(axes: Axes, low: float, high: float, name: str) -> None:

@@ -7,6 +7,7 @@ from validation.reporting.wording import tokens
 from validation.studies.drawing import (
     INK,
     centres,
+    draw_curve,
     draw_estimates,
     label_excess,
     label_linear_tokens,
@@ -31,9 +32,8 @@ def picture_losses(last: Measured) -> Picture:
         index = list(NAMES).index(name)
         found = [last.loss(name, *each) for each in ranges]
         # Eight bands of texts that lie far apart would hide the curves.
-        is_baseline = name == BASELINE
-        where = (axes[0, 0], middles(ranges))
-        draw_estimates(*where, found, NAMES[name], index, has_band=is_baseline)
+        draw = draw_estimates if name == BASELINE else draw_curve
+        draw(axes[0, 0], middles(ranges), found, NAMES[name], index)
         if name in last.others:
             excess = [last.excess(name, BASELINE, *each) for each in ranges]
             draw_estimates(axes[1, 0], middles(ranges), excess, NAMES[name], index)
