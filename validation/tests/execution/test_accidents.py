@@ -29,6 +29,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", **SMALLEST)
 
 
+def _extended(fork: Path, tree: Path, code: str) -> Path:
+    """A copy of the fork, at `tree`, whose import ends with `code`."""
+    package = tree / "transformer_lens"
+    shutil.copytree(fork / "transformer_lens", package)
+    with (package / "__init__.py").open("a", encoding="utf-8") as file:
+        file.write(code)
+    return tree
+
+
+def _path_with(folder: Path, code: str) -> str:
+    """A PYTHONPATH with which every process begins with `code`."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    return os.pathsep.join((str(folder), str(REPOSITORY)))
+
+
 def _raised(work: object) -> BaseException:
     assert callable(work)
     with pytest.raises(Exception) as caught:  # noqa: PT011  # whatever the library raises
@@ -129,13 +145,10 @@ def test_the_kernel_is_asked() -> None:
 
 def test_accidents_cost_their_own_cases_only(tiny: Path, fork: Path, tmp_path: Path) -> None:
     """SIGKILL and memory that is not there, while loading or in a forward: DIED, and said so."""
-    trees = []
-    for name, code in _ACCIDENTS.items():
-        package = tmp_path / name / "transformer_lens"
-        shutil.copytree(fork / "transformer_lens", package)
-        with (package / "__init__.py").open("a", encoding="utf-8") as file:
-            file.write(_WHEN.format(code=code))
-        trees.append(str(package.parent))
+    trees = [
+        str(_extended(fork, tmp_path / name, _WHEN.format(code=code)))
+        for name, code in _ACCIDENTS.items()
+    ]
     out = tmp_path / "out"
     process = run(
         out,
@@ -175,19 +188,14 @@ def test_what_does_not_fit_is_run_with_less_at_a_time(
     tiny: Path, fork: Path, tmp_path: Path
 ) -> None:
     """The reference has no memory for 256 tokens at once, the subject none for 128: both get 64."""
-    package = tmp_path / "tree" / "transformer_lens"
-    shutil.copytree(fork / "transformer_lens", package)
-    with (package / "__init__.py").open("a", encoding="utf-8") as file:
-        file.write(_TOO_MANY.format(queries=128))
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(
+    tree = _extended(fork, tmp_path / "tree", _TOO_MANY.format(queries=128))
+    path = _path_with(
+        tmp_path / "site",
         "import sys\nif sys.orig_argv[-1].endswith('reference.job.json'):"
         + textwrap.indent(_TOO_MANY.format(queries=256), "    "),
-        encoding="utf-8",
     )
-    path = os.pathsep.join((str(tmp_path / "site"), str(REPOSITORY)))
     out = tmp_path / "out"
-    arguments = ("--checkpoint", tiny, "--contexts", "256", "--subjects", package.parent)
+    arguments = ("--checkpoint", tiny, "--contexts", "256", "--subjects", tree)
     process = run(out, *arguments, PYTHONPATH=path)
     shown = process.stdout + process.stderr
     assert process.returncode == 0, shown
@@ -196,7 +204,7 @@ def test_what_does_not_fit_is_run_with_less_at_a_time(
     assert found.provenance.chunk == 1024 // 4
     assert any("ran with 1/4 of what was planned at a time, 64 tokens" in n for n in found.notes)
     retried = [line for line in process.stderr.splitlines() if "; once more with " in line]
-    assert [line.split(" ")[0] for line in retried] == ["reference", str(package.parent)]
+    assert [line.split(" ")[0] for line in retried] == ["reference", str(tree)]
     again = run(out, *arguments, PYTHONPATH=path)
     assert "(earlier run)" in again.stderr
     assert results(out) == [found]
@@ -215,16 +223,15 @@ _torch.nn.functional.softmax = _greedy
 
 def test_no_memory_while_loading_is_no_refusal(tiny: Path, fork: Path, tmp_path: Path) -> None:
     """A refusal would stand for ever; a death is run again. The reference dies the same way."""
-    package = tmp_path / "tree" / "transformer_lens"
-    shutil.copytree(fork / "transformer_lens", package)
-    with (package / "__init__.py").open("a", encoding="utf-8") as file:
-        file.write("\nif __import__('os').environ.get('GREEDY') == 'tree':\n    ")
-        file.write("HookedTransformer.forward = lambda *_, **__: __import__('torch').empty(2**50)")
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(_KILLED_REFERENCE, encoding="utf-8")
+    greedy_tree = _extended(
+        fork,
+        tmp_path / "tree",
+        "\nif __import__('os').environ.get('GREEDY') == 'tree':\n    "
+        "HookedTransformer.forward = lambda *_, **__: __import__('torch').empty(2**50)",
+    )
+    path = _path_with(tmp_path / "site", _KILLED_REFERENCE)
     out = tmp_path / "out"
-    arguments = ("--checkpoint", tiny, "--contexts", "64", "--subjects", package.parent)
-    path = os.pathsep.join((str(tmp_path / "site"), str(REPOSITORY)))
+    arguments = ("--checkpoint", tiny, "--contexts", "64", "--subjects", greedy_tree)
     for greedy in ("tree", "reference", ""):
         process = run(out, *arguments, GREEDY=greedy, PYTHONPATH=path)
         assert process.returncode == (1 if greedy else 0), process.stdout + process.stderr
