@@ -18,6 +18,7 @@ from torch import Tensor
 
 from validation.execution.accidents import exhausted
 from validation.execution.jobs import SubjectJob
+from validation.imports import uncollected
 from validation.judgement.metrics import Head
 from validation.models.reference import EAGER, OnLayer, load_reference, reporting_layers
 from validation.models.rope_parameters import Llama3Rope
@@ -135,7 +136,8 @@ def import_from(tree: Path) -> None:
         raise RuntimeError(f"{tree} has no transformer_lens package")
     module = module_from_spec(spec)
     sys.modules["transformer_lens"] = module
-    spec.loader.exec_module(module)
+    with uncollected():
+        spec.loader.exec_module(module)
 
 
 def attention_options(job: SubjectJob) -> dict[str, str]:
