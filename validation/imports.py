@@ -1,8 +1,10 @@
 """Imports of large libraries, which take a fifth less time if nothing looks for garbage."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 
 @contextmanager
@@ -20,3 +22,10 @@ def uncollected() -> Iterator[None]:
         gc.freeze()
         if is_enabled:
             gc.enable()
+
+
+def import_uncollected(name: str) -> None:
+    """Imports the module `name` so, unless it is there: a model dropped by now is still found."""
+    if name not in sys.modules:
+        with uncollected():
+            import_module(name)

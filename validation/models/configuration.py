@@ -1,13 +1,12 @@
 """Reads config.json and refuses what is no Llama that can be judged, before transformers acts."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from transformer_lens_fork.errors import InputError
-from validation.imports import uncollected
+from validation.imports import import_uncollected
 from validation.models.refusals import read_json_object, reason, shown
 from validation.models.rope_parameters import (
     MOST_POSITIONS,
@@ -111,8 +110,7 @@ def _refuse_fields(spec: str, content: dict[str, Any]) -> None:
 
 
 def _interpreted(spec: str, path: Path) -> Any:
-    with uncollected():
-        import_module("transformers.models.llama.configuration_llama")
+    import_uncollected("transformers.models.llama.configuration_llama")
     from transformers import AutoConfig
 
     try:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from validation.imports import uncollected
+from validation.imports import import_uncollected
 from validation.models.placement import gpu_memory, place_layers, spread
 from validation.models.streaming import LAYERS, Change, Source, Weights, fill, open_source, stream
 
@@ -45,8 +44,7 @@ def load_reference(
         ValueError: it does not fit these GPUs.
         RuntimeError: RoPE's frequencies are not in fp32: then this is not what is served.
     """
-    with uncollected():
-        import_module("transformers.models.llama.modeling_llama")
+    import_uncollected("transformers.models.llama.modeling_llama")
     if n_devices > 1:
         model = empty_reference(checkpoint, dtype)
         placed = place_layers(model, gpu_memory(n_devices))
